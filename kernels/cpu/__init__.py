@@ -1,0 +1,1 @@
+"""Kernels for the CPU, in Numba. Each is compiled when it is first called and kept in a cache."""

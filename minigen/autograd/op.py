@@ -1,0 +1,321 @@
+"""Ops: functions on arrays that, called on tensors, also record how to go back. See the package's docstring."""
+
+import functools
+import inspect
+import operator
+import traceback
+
+import numpy as np
+
+from ..device import is_array
+from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe
+from ..tensor import Tensor, value, wrap
+from . import modes
+from .anomaly import check_forward
+from .graph import edge, new_node, reconnect
+from .promotion import promote
+
+ndarray = np.ndarray
+mode = modes.mode
+
+
+def op(forward=None, *, saves=(), outputs=1, promotes=False):
+    """Make a function on arrays an op.
+
+    saves     names of what the forward returns after its output(s), for the gradient rule
+    outputs   how many outputs it has; with several, its rule gets a tuple of gradients, None for those without
+    promotes  its first two arguments are element-wise operands: bring them to one type first
+    """
+    if forward is None:
+        return lambda function: Op(function, saves, outputs, promotes)
+    return Op(forward, saves, outputs, promotes)
+
+
+class Op:
+    """A differentiable function on arrays and tensors. Made by the decorator `op`."""
+
+    hides = False  # whether its nodes' edges leave out part of the graph
+
+    def __init__(self, forward, saves=(), outputs=1, promotes=False):
+        self.forward = forward
+        self.name = forward.__name__.strip("_")
+        self.outputs = outputs
+        self.saves = tuple(saves)
+        self.promotes = promotes
+        self.rules = None  # {argument index: (rule, sources)}, or {None: (rule, sources)} for one rule for all
+        self.define = None
+        self.differentiable = False
+        self.composed = True  # its rule is made of ops
+        self.keeps_shapes = False
+        self.plain = outputs == 1 and not saves
+        self.simple = False  # one rule for each argument, made of ops
+        parameters = inspect.signature(forward).parameters
+        self.names = [name for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL]
+        self.variadic = len(self.names) < len(parameters)
+        self.defaults = [parameters[name].default for name in self.names]
+        self.arity = -1 if self.variadic else len(self.names)
+        self._plans = {}
+        functools.update_wrapper(self, forward)
+
+    # Declaring
+
+    def gradient(self, rule=None, **rules):
+        """Give the rule for all arguments (as a decorator), or one for each (as keywords)."""
+        given = rules if rule is None else {None: rule}
+        self.rules = {}
+        self.differentiable = True
+        for name, function in given.items():
+            key = None if name is None else self.names.index(name)
+            self.rules[key] = function, self._sources(function)
+        self._plans.clear()
+        self.simple = not self.variadic and all(
+            key is not None and not sources.wants_needs for key, (_, sources) in self.rules.items()
+        )
+        return rule
+
+    def definition(self, function):
+        """Give the mathematics of a fused op, in ops (as a decorator)."""
+        self.define = function
+        self.composed = False  # the rule calls a kernel: only the definition can be differentiated twice
+        self.differentiable = True
+        self.simple = False
+        self._plans.clear()
+        return function
+
+    def _sources(self, rule):
+        """For each parameter of a rule after g, where its value stands in [*arguments, y, *saves]."""
+        asked = list(inspect.signature(rule).parameters)[1:]
+        where = {name: i for i, name in enumerate((*self.names, "y" if self.outputs == 1 else "ys", *self.saves))}
+        places = []
+        for name in asked:
+            if name == "needs" or self.variadic:
+                continue
+            if name in where:
+                places.append(where[name])
+            elif name.endswith("_shape") and name[:-6] in where:
+                places.append(("shape", where[name[:-6]]))
+                self.keeps_shapes = True
+            else:
+                raise ArgumentError(
+                    f"{self.name}: its gradient rule asks for {name!r}, which is neither an argument of the op "
+                    f"({', '.join(self.names)}), y, nor saved ({', '.join(self.saves) or 'nothing'})"
+                )
+        return _Sources(asked, places, "needs" in asked)
+
+    # Calling
+
+    def __call__(self, *args, **kwargs):
+        if self.variadic:
+            return self._call_variadic(args, kwargs)
+        if kwargs or len(args) != self.arity:
+            args = self._bind(args, kwargs)
+        arrays = []
+        edges = []
+        mask = any_tensor = 0
+        bit = 1
+        for x in args:  # the hot loop of the engine: a microsecond here is a microsecond an op
+            if type(x) is Tensor or isinstance(x, Tensor):
+                any_tensor = 1
+                arrays.append(x.data)
+                if x.requires_grad:
+                    mask |= bit
+                    node = x.node
+                    edges.append(x if node is None else node if x.slot is None else (node, x.slot))
+                else:
+                    edges.append(None)
+            else:
+                arrays.append(x)
+                edges.append(None)
+            bit += bit
+        if self.promotes:
+            a, b = arrays[0], arrays[1]
+            if type(a) is not ndarray or type(b) is not ndarray or a.dtype is not b.dtype:
+                arrays = self._agree(arrays)
+        try:
+            y = self.forward(*arrays)
+        except (ValueError, TypeError, IndexError) as fault:
+            raise self._explained(fault, arrays) from None
+        if y is NotImplemented:
+            return self._by_definition(args)
+        if not any_tensor:
+            return y[: self.outputs] if self.outputs > 1 else y[0] if self.saves else y
+        if self.plain:
+            if type(y) is not ndarray and isinstance(y, np.generic):
+                y = np.asarray(y)
+            arrays.append(y)
+        else:
+            y, extras = (y[0], y[1:]) if self.outputs == 1 else (tuple(y[: self.outputs]), y[self.outputs :])
+            arrays.append(y)
+            arrays.extend(extras)
+        if modes.anomaly:
+            check_forward(self.name, y, arrays[: self.arity])
+        if not mask or not self.differentiable or not mode.recording:
+            return wrap(y) if self.outputs == 1 else tuple([wrap(a) for a in y])
+        plan = self._plans.get(mask) or self._plan(mask)
+        if self.keeps_shapes:
+            arrays.append([getattr(a, "shape", None) for a in arrays[: self.arity]])
+        saved = [keep(arrays) for _, _, keep in plan]
+        if self.outputs == 1:
+            node = new_node(self, edges, y.shape, plan, saved, mask)
+            if modes.anomaly:
+                node.trace = traceback.extract_stack(limit=12)
+            return wrap(y, node)
+        node = new_node(self, edges, [a.shape for a in y], plan, saved, mask)
+        if modes.anomaly:
+            node.trace = traceback.extract_stack(limit=12)
+        return tuple([wrap(a, node, i) if a.dtype.kind == "f" else wrap(a) for i, a in enumerate(y)])
+
+    def _call_variadic(self, tensors, kwargs):
+        """An op over any number of arrays (`cat`): the parameters after them are keywords; one rule for all."""
+        arrays = [value(x) for x in tensors]
+        mask = sum(1 << i for i, x in enumerate(tensors) if isinstance(x, Tensor) and x.requires_grad)
+        try:
+            y = self.forward(*arrays, **kwargs)
+        except (ValueError, TypeError, IndexError) as fault:
+            raise self._explained(fault, arrays) from None
+        if not any(isinstance(x, Tensor) for x in tensors):
+            return y
+        if not (mask and mode.recording and self.rules):
+            return wrap(y)
+        rule, sources = self.rules[None]
+        known = {**kwargs, "shapes": [a.shape for a in arrays], "y": y, "xs": tuple(arrays)}
+        edges = [edge(x) if isinstance(x, Tensor) else None for x in tensors]
+        saved = [{name: known[name] for name in sources.names if name in known}]
+        return wrap(y, new_node(self, edges, y.shape, [(None, rule, None)], saved, mask))
+
+    def _bind(self, args, kwargs):
+        bound = list(args)
+        for name, default in zip(self.names[len(args) :], self.defaults[len(args) :]):
+            x = kwargs.pop(name, default) if kwargs else default
+            if x is inspect.Parameter.empty:
+                raise ArgumentError(f"{self.name}: the argument {name!r} is missing")
+            bound.append(x)
+        if kwargs or len(bound) != self.arity:
+            wrong = next(iter(kwargs), None)
+            known = {"axis": "dim", "keepdims": "keepdim"}
+            if wrong in known and known[wrong] in self.names:
+                raise ArgumentError(f"{self.name}: unknown argument {wrong!r}\n  did you mean {known[wrong]}=?")
+            raise ArgumentError(
+                f"{self.name}: takes ({', '.join(self.names)}), got "
+                + (f"an unknown argument {wrong!r}" if wrong else f"{len(bound)} arguments")
+            )
+        return bound
+
+    def _agree(self, arrays):
+        """Element-wise operands of one type. Python numbers and NumPy constants take the tensor's; see `promote`."""
+        a, b = arrays[0], arrays[1]
+        if type(a) is ndarray and type(b) is float and a.dtype.kind == "f":
+            return arrays
+        return promote(self.name, arrays)
+
+    def _plan(self, mask):
+        """Which rules run when the arguments in `mask` want gradients, and what to keep for each."""
+        plan = []
+        for i in self.rules or ():
+            if i is None or mask >> i & 1:
+                rule, sources = self.rules[i]
+                plan.append((i, rule, sources.keep))
+        if not self.composed:  # the definition needs every argument
+            plan.append((-1, None, operator.itemgetter(slice(0, self.arity))))
+        self._plans[mask] = plan
+        return plan
+
+    def _explained(self, fault, arrays):
+        """What the array library said, with the op's name and its arguments' shapes."""
+        if isinstance(fault, MinigenError):
+            return fault
+        shown = ", ".join(describe(x) for x in arrays)
+        if "broadcast" in str(fault):
+            return ShapeError(
+                f"{self.name}: {shown} do not broadcast\n"
+                f"  counted from the last, their dimensions must be equal, or one of them 1 or missing"
+            )
+        kind = (
+            ShapeError if isinstance(fault, ValueError) else DimError if isinstance(fault, IndexError) else DtypeError
+        )
+        return kind(f"{self.name}: cannot take {shown}\n  {fault}")
+
+    def _by_definition(self, args):
+        if self.define is None:
+            raise DtypeError(f"{self.name}: no kernel takes {', '.join(describe(x) for x in args)}")
+        return self.define(*args)
+
+    # Going back
+
+    def backward(self, node, g, walk, wanted):
+        """[(argument index, gradient), ...] given the gradient of the output; `wanted` has the bits to compute."""
+        if self.variadic:
+            return self._backward_variadic(node, g, walk)
+        if (walk.create_graph and not self.composed) or not self.rules:
+            return self._backward_by_definition(node, g, walk, wanted)
+        found = []
+        for (index, rule, _), saved in zip(node.plan, node.saved):
+            if index == -1 or (index is not None and not wanted >> index & 1):
+                continue
+            sources = self.rules[index][1]
+            if walk.create_graph:
+                saved = sources.as_tensors(saved, node, self.arity)
+            if sources.wants_needs:
+                needs = tuple([bool(wanted >> i & 1) for i in range(self.arity)])
+                result = rule(g, *saved, needs=needs)
+            else:
+                result = rule(g, *saved)
+            if index is not None:
+                found.append((index, result))
+            else:
+                found.extend(enumerate(result) if type(result) is tuple else [(0, result)])
+        return found
+
+    def _backward_variadic(self, node, g, walk):
+        (_, rule, _), saved = node.plan[0], node.saved[0]
+        if walk.create_graph:
+            saved = dict(saved)
+            if "xs" in saved:
+                saved["xs"] = tuple(reconnect(x, e) for x, e in zip(saved["xs"], node.edges))
+            if "y" in saved:
+                saved["y"] = wrap(saved["y"], node)
+        return list(enumerate(rule(g, **saved)))
+
+    def _backward_by_definition(self, node, g, walk, wanted):
+        """Recompute the op from its definition, recording, and differentiate that."""
+        arguments = [reconnect(x, e) if is_array(x) else x for x, e in zip(node.saved[-1], node.edges)]
+        return walk.differentiate(self.define, arguments, g, wanted)
+
+    def __repr__(self):
+        return f"<op {self.name}({', '.join(self.names)})>"
+
+
+class _Sources:
+    """What a gradient rule asked for by name, and how to pick it from [*arguments, y, *saves, shapes]."""
+
+    __slots__ = ("keep", "names", "places", "wants_needs")
+
+    def __init__(self, names, places, wants_needs):
+        self.names = names
+        self.places = places
+        self.wants_needs = wants_needs
+        shaped = [place for place in places if isinstance(place, tuple)]
+        if shaped:
+            self.keep = lambda values: [values[-1][p[1]] if isinstance(p, tuple) else values[p] for p in places]
+        elif len(places) == 1:
+            self.keep = operator.itemgetter(slice(places[0], places[0] + 1))
+        elif places:
+            self.keep = operator.itemgetter(*places)
+        else:
+            self.keep = lambda values: ()
+
+    def as_tensors(self, saved, node, arity):
+        """The same, with arrays that belong to the graph made tensors of it again."""
+        tensors = []
+        for place, x in zip(self.places, saved):
+            if isinstance(place, tuple):
+                tensors.append(x)
+            elif place < arity:
+                tensors.append(reconnect(x, node.edges[place]) if is_array(x) else x)
+            elif place == arity and node.op.outputs > 1:
+                tensors.append(tuple([wrap(a, node, i) for i, a in enumerate(x)]))
+            elif place == arity:
+                tensors.append(wrap(x, node))
+            else:
+                tensors.append(wrap(x) if is_array(x) else x)
+        return tensors

@@ -1,0 +1,31 @@
+"""Training steps written once against names that minigen and PyTorch share.
+
+build(library) -> step, params
+step(i)        one training step with the i-th given noise (None: draw it); returns the loss as a float
+"""
+
+import numpy as np
+
+SEED = 0
+
+
+def weights_into(library, model, seed=SEED):
+    """Give `model` weights drawn by NumPy, the same in both libraries: N(0, 1/fan_in), norms at one, biases zero."""
+    random = np.random.default_rng(seed)
+    state = {}
+    for name, p in model.state_dict().items():
+        shape = tuple(p.shape)
+        if len(shape) > 1:
+            array = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        else:
+            array = np.ones(shape) if name.endswith("weight") else np.zeros(shape)
+        state[name] = library.from_numpy(array.astype(np.float32))
+    model.load_state_dict(state)
+    return sum(p.numel() for p in model.parameters())
+
+
+def adam(library, model, lr=1e-3):
+    """Adam as each library does it best."""
+    if library.__name__ == "torch":
+        return library.optim.Adam(model.parameters(), lr=lr, fused=True)
+    return library.optim.Adam(model.parameters(), lr=lr)

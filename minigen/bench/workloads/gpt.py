@@ -1,0 +1,55 @@
+"""A GPT of 4 layers, width 128, 4 heads, context 128, batch 16, 65 symbols: pre-norm, GELU (tanh), untied head."""
+
+import numpy as np
+
+from . import SEED, adam, weights_into
+
+BATCH, CONTEXT, WIDTH, HEADS, LAYERS, SYMBOLS = 16, 128, 128, 4, 4, 65
+
+
+def build(library):
+    nn, F = library.nn, library.nn.functional
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+            self.qkv, self.project = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+            self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+        def forward(self, x):
+            B, T, D = x.shape
+            q, k, v = self.qkv(self.norm1(x)).view(B, T, 3, HEADS, D // HEADS).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.project(mixed.transpose(1, 2).reshape(B, T, D))
+            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+    class GPT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens = nn.Embedding(SYMBOLS, WIDTH)
+            self.positions = nn.Parameter(library.zeros(CONTEXT, WIDTH))
+            self.blocks = nn.ModuleList([Block() for _ in range(LAYERS)])
+            self.norm = nn.LayerNorm(WIDTH)
+            self.head = nn.Linear(WIDTH, SYMBOLS, bias=False)
+
+        def forward(self, x, targets):
+            h = self.tokens(x) + self.positions
+            for block in self.blocks:
+                h = block(h)
+            return F.cross_entropy(self.head(self.norm(h)).view(-1, SYMBOLS), targets.view(-1))
+
+    model = GPT()
+    params = weights_into(library, model)
+    optimiser = adam(library, model)
+    random = np.random.default_rng(SEED + 1)
+    x, y = (library.from_numpy(random.integers(0, SYMBOLS, (BATCH, CONTEXT))) for _ in range(2))
+
+    def step(i):
+        optimiser.zero_grad()
+        loss = model(x, y)
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return step, params

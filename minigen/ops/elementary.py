@@ -1,0 +1,256 @@
+"""The elementary functions of one variable: exponentials, logarithms, roots, circular and hyperbolic functions.
+
+Each is one NumPy call and one line of calculus. Integers and booleans give float32. Outside a function's domain the
+result is NaN or infinite, as in PyTorch. The special functions (erf, lgamma, ...) are in special.py.
+"""
+
+import math
+
+from ..autograd import op
+from ..device import xp
+from .casting import floating
+
+__all__ = [
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "cos",
+    "cosh",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+]
+__all__ += ["log2", "log10", "reciprocal", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "square", "tan", "tanh"]
+
+
+# Powers and roots
+
+
+@op
+def square(x):
+    """x * x, elementwise."""
+    return x * x
+
+
+square.gradient(x=lambda g, x: g * (2.0 * x))
+
+
+@op
+def sqrt(x):
+    """The square root, elementwise. Its gradient at 0 is infinite."""
+    return xp(x).sqrt(floating(x))
+
+
+sqrt.gradient(x=lambda g, y: g / (2.0 * y))
+
+
+@op
+def rsqrt(x):
+    """1 / sqrt(x), elementwise."""
+    return 1.0 / xp(x).sqrt(floating(x))
+
+
+rsqrt.gradient(x=lambda g, y: g * (-0.5 * y * y * y))
+
+
+@op
+def reciprocal(x):
+    """1 / x, elementwise."""
+    return 1.0 / floating(x)
+
+
+reciprocal.gradient(x=lambda g, y: -g * y * y)
+
+
+# Exponentials and logarithms
+
+
+@op
+def exp(x):
+    """e**x, elementwise."""
+    return xp(x).exp(floating(x))
+
+
+exp.gradient(x=lambda g, y: g * y)
+
+
+@op
+def exp2(x):
+    """2**x, elementwise."""
+    return xp(x).exp2(floating(x))
+
+
+exp2.gradient(x=lambda g, y: g * (math.log(2.0) * y))
+
+
+@op
+def expm1(x):
+    """e**x - 1, elementwise, without losing digits where x is small."""
+    return xp(x).expm1(floating(x))
+
+
+expm1.gradient(x=lambda g, y: g * (y + 1.0))
+
+
+@op
+def log(x):
+    """The natural logarithm, elementwise."""
+    return xp(x).log(floating(x))
+
+
+log.gradient(x=lambda g, x: g / x)
+
+
+@op
+def log2(x):
+    """The logarithm to base 2, elementwise."""
+    return xp(x).log2(floating(x))
+
+
+log2.gradient(x=lambda g, x: g / (math.log(2.0) * x))
+
+
+@op
+def log10(x):
+    """The logarithm to base 10, elementwise."""
+    return xp(x).log10(floating(x))
+
+
+log10.gradient(x=lambda g, x: g / (math.log(10.0) * x))
+
+
+@op
+def log1p(x):
+    """log(1 + x), elementwise, without losing digits where x is small."""
+    return xp(x).log1p(floating(x))
+
+
+log1p.gradient(x=lambda g, x: g / (x + 1.0))
+
+
+# The circular functions and their inverses
+
+
+@op
+def sin(x):
+    """The sine of x radians, elementwise."""
+    return xp(x).sin(floating(x))
+
+
+sin.gradient(x=lambda g, x: g * cos(x))
+
+
+@op
+def cos(x):
+    """The cosine of x radians, elementwise."""
+    return xp(x).cos(floating(x))
+
+
+cos.gradient(x=lambda g, x: -g * sin(x))
+
+
+@op
+def tan(x):
+    """The tangent of x radians, elementwise."""
+    return xp(x).tan(floating(x))
+
+
+tan.gradient(x=lambda g, y: g * (1.0 + y * y))
+
+
+@op
+def asin(x):
+    """The angle in [-pi/2, pi/2] whose sine is x, elementwise."""
+    return xp(x).arcsin(floating(x))
+
+
+asin.gradient(x=lambda g, x: g * rsqrt(1.0 - x * x))
+
+
+@op
+def acos(x):
+    """The angle in [0, pi] whose cosine is x, elementwise."""
+    return xp(x).arccos(floating(x))
+
+
+acos.gradient(x=lambda g, x: -g * rsqrt(1.0 - x * x))
+
+
+@op
+def atan(x):
+    """The angle in [-pi/2, pi/2] whose tangent is x, elementwise."""
+    return xp(x).arctan(floating(x))
+
+
+atan.gradient(x=lambda g, x: g / (1.0 + x * x))
+
+
+# The hyperbolic functions and their inverses
+
+
+@op
+def sinh(x):
+    """(e**x - e**-x) / 2, elementwise."""
+    return xp(x).sinh(floating(x))
+
+
+sinh.gradient(x=lambda g, x: g * cosh(x))
+
+
+@op
+def cosh(x):
+    """(e**x + e**-x) / 2, elementwise."""
+    return xp(x).cosh(floating(x))
+
+
+cosh.gradient(x=lambda g, x: g * sinh(x))
+
+
+@op
+def tanh(x):
+    """The hyperbolic tangent, elementwise."""
+    return xp(x).tanh(floating(x))
+
+
+tanh.gradient(x=lambda g, y: g * (1.0 - y * y))
+
+
+@op
+def asinh(x):
+    """The x whose sinh is given, elementwise."""
+    return xp(x).arcsinh(floating(x))
+
+
+asinh.gradient(x=lambda g, x: g * rsqrt(x * x + 1.0))
+
+
+@op
+def acosh(x):
+    """The x >= 0 whose cosh is given, elementwise."""
+    return xp(x).arccosh(floating(x))
+
+
+acosh.gradient(x=lambda g, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0))
+
+
+@op
+def atanh(x):
+    """The x whose tanh is given, elementwise."""
+    return xp(x).arctanh(floating(x))
+
+
+atanh.gradient(x=lambda g, x: g / (1.0 - x * x))
+
+
+@op
+def sigmoid(x):
+    """1 / (1 + e**-x), elementwise. Where e**-x overflows the answer is 0, as it should be."""
+    return 1.0 / (1.0 + xp(x).exp(-floating(x)))
+
+
+sigmoid.gradient(x=lambda g, y: g * (y * (1.0 - y)))

@@ -1,0 +1,168 @@
+"""Square brackets: x[...], with slices, numbers, None, Ellipsis, masks and tensors of integers, and x[...] = y.
+
+NumPy's rules, which PyTorch shares. One thing PyTorch refuses works here: steps may be negative, so `x[::-1]` is x
+backwards. Slices and numbers give views; masks and integer tensors give copies.
+"""
+
+import numpy as np
+
+from .. import autograd
+from ..autograd import op
+from ..device import is_array, xp
+from ..errors import DimError, DtypeError, GradientError, ShapeError, describe
+from ..tensor import Tensor, value, wrote
+
+_SIMPLE = (int, slice, type(None), type(Ellipsis))
+
+
+def getitem(x, index):
+    """x[index]. A view for slices, numbers, None and Ellipsis; a copy for masks and tensors of integers.
+
+    Raises DimError for an index out of range, or more indices than dimensions.
+    """
+    kind = type(index)
+    simple = kind in _SIMPLE
+    if kind is tuple:
+        simple = True
+        for i in index:
+            if type(i) not in _SIMPLE:
+                simple = False
+                break
+    if not simple:
+        index, simple = _normalise(index, value(x))
+    try:
+        return _slice(x, index) if simple else _pick(x, index)
+    except IndexError as wrong:
+        raise DimError(f"getitem: {describe(x)}[{_show(index)}]: {wrong}") from None
+
+
+@op
+def _slice(x, index):
+    y = x[index]
+    if type(y) is not np.ndarray and isinstance(y, np.generic):  # keep it a view
+        y = x[(*index, ...) if type(index) is tuple else (index, ...)]
+    return y
+
+
+_slice.gradient(x=lambda g, x_shape, index: _place(g, x_shape, index))
+
+
+@op
+def _place(g, shape, index):
+    """Zeros of `shape`, but g at x[index]: the adjoint of a slice, which never meets a place twice."""
+    y = xp(g).zeros(shape, g.dtype)
+    y[index] = g
+    return y
+
+
+_place.gradient(g=lambda gg, index: _slice(gg, index))
+
+
+@op
+def _pick(x, index):
+    return x[index]
+
+
+_pick.gradient(x=lambda g, x_shape, index: _put_add(g, x_shape, index))
+
+
+@op
+def _put_add(g, shape, index):
+    """Zeros of `shape`, to which g is added at x[index], as often as a place is named."""
+    lib = xp(g)
+    if all([not is_array(i) or i.dtype.kind == "b" for i in index]):
+        y = lib.zeros(shape, g.dtype)
+        y[index] = g
+        return y
+    if lib is not np or g.dtype.kind != "f":
+        y = lib.zeros(shape, g.dtype)
+        lib.add.at(y, index, g)
+        return y
+    size = 1
+    for n in shape:
+        size *= n
+    places = np.arange(size).reshape(shape)[index]
+    y = np.bincount(places.ravel(), np.broadcast_to(g, places.shape).ravel(), size)
+    return y.astype(g.dtype, copy=False).reshape(shape)
+
+
+_put_add.gradient(g=lambda gg, index: _pick(gg, index))
+
+
+def _normalise(index, x):
+    """The index as NumPy takes it: a tuple without tensors or lists; and whether it is made of slices and numbers."""
+    lib = xp(x)
+    entries = index if type(index) is tuple else (index,)
+    found, simple = [], True
+    for i in entries:
+        i = value(i)
+        if isinstance(i, _SIMPLE) and not isinstance(i, bool):
+            found.append(i)
+            continue
+        if isinstance(i, (list, tuple, range)):
+            i = _from_list(i)
+        if isinstance(i, np.integer):
+            found.append(int(i))
+            continue
+        if isinstance(i, (bool, np.bool_)):
+            i = np.asarray(i)
+        if not is_array(i):
+            raise DtypeError(
+                f"getitem: {describe(i)} ({type(i).__name__}) cannot index\n"
+                f"  an index is made of integers, slices, None, ..., and tensors of integers or booleans"
+            )
+        if i.dtype.kind not in "iub":
+            raise DtypeError(f"getitem: a tensor of {i.dtype} cannot index\n  write index.long(), or index.bool() for a mask")
+        if i.ndim == 0 and i.dtype.kind != "b" and lib is np and xp(i) is np:
+            found.append(int(i))
+            continue
+        if xp(i) is not lib:
+            i = lib.asarray(i) if lib is not np else i.get()
+        simple = False
+        found.append(i)
+    return tuple(found), simple
+
+
+def _from_list(entries):
+    array = np.asarray([_plain(i) for i in entries])
+    return array.astype(np.int64) if array.size == 0 else array
+
+
+def _plain(entry):
+    entry = value(entry)
+    if isinstance(entry, (list, tuple)):
+        return [_plain(i) for i in entry]
+    return entry.get() if is_array(entry) and xp(entry) is not np else entry
+
+
+def _show(index):
+    def one(i):
+        if isinstance(i, slice):
+            return ":".join("" if v is None else str(v) for v in (i.start, i.stop)) + (f":{i.step}" if i.step else "")
+        return "..." if i is Ellipsis else describe(i)
+
+    return ", ".join(one(i) for i in index) if type(index) is tuple else one(index)
+
+
+def setitem(x, index, new):
+    """x[index] = new, in place. Raises GradientError for a leaf that wants a gradient, outside no_grad()."""
+    if autograd.is_grad_enabled():
+        if x.requires_grad:
+            raise GradientError(
+                "setitem: x[...] = y writes over a tensor that a gradient is wanted for\n"
+                "  write with no_grad(): x[...] = y   or, to differentiate through it, where(mask, y, x)"
+            )
+        if isinstance(new, Tensor) and new.requires_grad:
+            raise GradientError(
+                "setitem: x[...] = y would drop the gradient of y\n"
+                "  write y.detach(), or build x from its parts: cat([...]), stack([...]) or where(mask, y, x)"
+            )
+    if not isinstance(index, _SIMPLE):
+        index, _ = _normalise(index, x.data)
+    try:
+        x.data[index] = value(new)
+    except IndexError as wrong:
+        raise DimError(f"setitem: {describe(x)}[{_show(index)}]: {wrong}") from None
+    except ValueError as wrong:
+        raise ShapeError(f"setitem: {describe(x)}[{_show(index)}] = {describe(new)}: {wrong}") from None
+    wrote(x.data)

@@ -1,0 +1,160 @@
+"""Joining tensors and cutting them up: cat, stack, split, chunk, unbind."""
+
+import functools
+
+from ..autograd import Op, check_dim, op
+from ..device import xp
+from ..errors import ArgumentError, DtypeError, ShapeError, expect
+from ..tensor import value
+from .shape import _reshape, sizes, unsqueeze
+
+
+@op
+def _cat(*xs, dim):
+    return xp(xs[0]).concatenate(xs, axis=dim)
+
+
+@_cat.gradient
+def _(g, shapes, dim):
+    parts, start = [], 0
+    for shape in shapes:
+        stop = start + shape[dim]
+        parts.append(g[(slice(None),) * dim + (slice(start, stop),)])
+        start = stop
+    return parts
+
+
+def cat(tensors, dim=0):
+    """Tensors end to end along `dim`; their other sizes must be equal. Raises ShapeError otherwise."""
+    tensors = _several("cat", tensors)
+    first = tensors[0]
+    expect(all([x.ndim for x in tensors]), "cat: a 0-d tensor has no dimension to join along; stack() adds one", *tensors)
+    dim = check_dim("cat", dim, first.ndim)
+    for x in tensors[1:]:
+        fits = x.ndim == first.ndim and all([i == dim or m == n for i, (m, n) in enumerate(zip(x.shape, first.shape))])
+        expect(fits, f"cat: shapes must be equal but in dimension {dim}", first, x)
+    return _cat(*tensors, dim=dim)
+
+
+concat = concatenate = cat
+
+
+def stack(tensors, dim=0):
+    """Tensors of one shape side by side, along a new dimension `dim`."""
+    tensors = _several("stack", tensors)
+    for x in tensors[1:]:
+        expect(
+            tuple(x.shape) == tuple(tensors[0].shape),
+            "stack: all shapes must be equal\n  did you mean cat()?",
+            tensors[0],
+            x,
+        )
+    dim = check_dim("stack", dim, tensors[0].ndim + 1)
+    return _cat(*[unsqueeze(x, dim) for x in tensors], dim=dim)
+
+
+def _several(name, tensors):
+    if hasattr(tensors, "shape") or not hasattr(tensors, "__iter__"):
+        raise ArgumentError(f"{name}: takes a list of tensors\n  write {name}([a, b])")
+    tensors = tuple(tensors)
+    expect(tensors, f"{name}: the list of tensors is empty", error=ArgumentError)
+    for x in tensors:
+        expect(hasattr(x, "shape"), f"{name}: every entry must be a tensor", x, error=DtypeError)
+    kinds = {x.dtype for x in tensors if x.dtype.kind == "f"}
+    expect(
+        len(kinds) <= 1,
+        f"{name}: tensors of two types; write x.float() or x.double() on one of them",
+        *tensors,
+        error=DtypeError,
+    )
+    if len(tensors) > 1 and kinds and any([x.dtype.kind != "f" for x in tensors]):
+        (kind,) = kinds  # integers beside floats take their type, as in arithmetic
+        tensors = tuple([x if x.dtype == kind else value(x).astype(kind) for x in tensors])
+    return tensors
+
+
+@functools.lru_cache(maxsize=256)
+def _splitter(outputs):
+    """The op that cuts into so many pieces: one node, whose gradient is one concatenation."""
+
+    def split(x, sections, dim):
+        before, pieces, start = (slice(None),) * dim, [], 0
+        for n in sections:
+            pieces.append(x[(*before, slice(start, start + n))])
+            start += n
+        return tuple(pieces) if outputs > 1 else pieces[0]
+
+    def gradient(gs, x_shape, sections, dim):
+        gs = gs if outputs > 1 else (gs,)
+        some = next(value(g) for g in gs if g is not None)
+        parts = []
+        for g, n in zip(gs, sections):
+            if g is None:
+                g = xp(some).zeros((*x_shape[:dim], n, *x_shape[dim + 1 :]), some.dtype)
+            parts.append(g)
+        return (_cat(*parts, dim=dim),)
+
+    cut = Op(split, outputs=outputs)
+    cut.gradient(gradient)
+    return cut
+
+
+def _cut(x, sections, dim):
+    pieces = _splitter(len(sections))(x, tuple(sections), dim)
+    return pieces if len(sections) > 1 else (pieces,)
+
+
+def split(x, split_size_or_sections, dim=0):
+    """x cut along `dim` into views: of one size (the last may be smaller), or of the sizes listed."""
+    expect(x.ndim > 0, "split: a 0-d tensor cannot be cut", x)
+    dim = check_dim("split", dim, x.ndim)
+    n = x.shape[dim]
+    if isinstance(split_size_or_sections, (tuple, list)):
+        sections = sizes("split", (split_size_or_sections,))
+        expect(
+            sum(sections) == n and (not sections or min(sections) >= 0),
+            f"split: sections {sections} must be at least 0 and add up to the size {n} of dimension {dim}",
+            x,
+            error=ArgumentError,
+        )
+    else:
+        (size,) = sizes("split", ((split_size_or_sections,),))
+        expect(size > 0 or (size == 0 and n == 0), f"split: the size of a piece must be positive, not {size}", x,
+               error=ArgumentError)  # fmt: skip
+        sections = [min(size, n - start) for start in range(0, n, size)] if n else [0]
+    return _cut(x, sections, dim) if sections else ()
+
+
+def chunk(x, chunks, dim=0):
+    """x cut along `dim` into at most `chunks` views of equal size, the last smaller."""
+    expect(x.ndim > 0, "chunk: a 0-d tensor cannot be cut", x)
+    expect(isinstance(chunks, int) and chunks > 0, f"chunk: chunks must be positive, not {chunks}", error=ArgumentError)
+    dim = check_dim("chunk", dim, x.ndim)
+    n = x.shape[dim]
+    return split(x, -(-n // chunks), dim) if n else _cut(x, [0] * chunks, dim)
+
+
+def tensor_split(x, indices_or_sections, dim=0):
+    """x cut along `dim` into so many nearly equal views, or before each of the indices listed."""
+    expect(x.ndim > 0, "tensor_split: a 0-d tensor cannot be cut", x)
+    dim = check_dim("tensor_split", dim, x.ndim)
+    n = x.shape[dim]
+    given = value(indices_or_sections)
+    given = given.tolist() if hasattr(given, "tolist") else given
+    if isinstance(given, (tuple, list)):
+        places = [0, *[slice(None, i).indices(n)[1] for i in given], n]
+        pieces = [(a, max(a, b)) for a, b in zip(places, places[1:])]
+        return tuple([x[(slice(None),) * dim + (slice(a, b),)] for a, b in pieces])
+    expect(given > 0, f"tensor_split: sections must be positive, not {given}", error=ArgumentError)
+    small, larger = divmod(n, given)
+    return _cut(x, [small + 1] * larger + [small] * (given - larger), dim)
+
+
+def unbind(x, dim=0):
+    """The slices along `dim`, without that dimension, as a tuple of views."""
+    expect(x.ndim > 0, "unbind: a 0-d tensor has no slices", x)
+    dim = check_dim("unbind", dim, x.ndim)
+    if x.shape[dim] == 0:
+        return ()
+    shape = (*x.shape[:dim], *x.shape[dim + 1 :])
+    return tuple([_reshape(part, shape) for part in _cut(x, [1] * x.shape[dim], dim)])
