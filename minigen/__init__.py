@@ -5,6 +5,7 @@ from minigen import nn, optim
 """
 
 import importlib
+import warnings
 
 from . import autograd, errors, ops
 from .autograd import (
@@ -17,6 +18,7 @@ from .autograd import (
 )
 from .device import cuda_available
 from .ops.methods import PUBLIC as _PUBLIC
+from .ops.methods import public as _public
 from .random import Generator, manual_seed
 from .tensor import (
     Parameter,
@@ -37,6 +39,9 @@ from .tensor import bool_ as bool  # PyTorch's name
 
 __version__ = "0.1.0"
 
+# log(0) is -inf and 0/0 is NaN here, without a word, as on every GPU; `detect_anomaly` finds where one came from.
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"minigen\.")
+
 _LATER = (
     "bench",
     "checkpoint",
@@ -56,7 +61,7 @@ double, float, half, long, int = float64, float32, float16, int64, int32
 
 for _module, _names in _PUBLIC.items():
     for _name in _names.split():
-        globals()[_name] = getattr(_module, _name)
+        globals()[_name] = _public(_module, _name)
 
 
 def __getattr__(name):

@@ -59,16 +59,14 @@ def load(path):
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"load: {describe(path)} is not a path")
     path = Path(path)
+    if path.is_dir():
+        path = Checkpoints(path).latest(required=True)
     try:
-        if path.is_dir():
-            return load(Checkpoints(path).latest(required=True))
         with read_safetensors(path) as file:
             arrays = {name: file[name] for name in file}
             note = file.metadata.get(_NOTE)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_where_to_go_on(path)}") from error.__cause__
-    except ValueError as cause:  # a NUL in the path
-        raise CheckpointError(f"{path} cannot be read: {cause}") from cause
     if note is None:
         return arrays
     try:
@@ -218,7 +216,7 @@ class Checkpoints:
         return sorted(int(match[1]) for match in found if match and match[0] == self.path(int(match[1])).name)
 
     def save(self, step, mapping):
-        """Save `mapping` as the checkpoint of `step`, then remove what is older than the last `keep`. Returns the path."""
+        """Save `mapping` as the checkpoint of `step` and remove all but the last `keep`. Returns the path."""
         path = self.path(step)
         save(path, mapping)
         older = [s for s in self.steps() if s < step]
@@ -226,6 +224,23 @@ class Checkpoints:
             with contextlib.suppress(OSError):  # what matters is saved; the old file can stay
                 self.path(old).unlink()
         return path
+
+    def set_aside(self, after=-1):
+        """Move the checkpoints of steps after `after` to `<folder>/previous`, in the place of what was there."""
+        later = [step for step in self.steps() if step > after]
+        if not later:
+            return
+        previous = Checkpoints(self.folder / "previous", self.keep)
+        try:
+            for step in previous.steps():
+                previous.path(step).unlink()
+            previous.folder.mkdir(exist_ok=True)
+            for step in later:
+                os.replace(self.path(step), previous.path(step))
+        except OSError as cause:
+            raise CheckpointError(
+                f"{self.folder}: its checkpoints cannot be moved to {previous.folder}: {cause}"
+            ) from cause
 
     def latest(self, required=False):
         """The newest checkpoint that is whole; None (or, if `required`, CheckpointError) where there is none."""

@@ -29,7 +29,9 @@ def device_of(array):
 
 
 def library(device):
-    """numpy for "cpu", cupy for "cuda". Raises DeviceError when there is no such device here."""
+    """numpy for "cpu" (and None), cupy for "cuda". Raises DeviceError when there is no such device here."""
+    if device is None:
+        return np
     name = str(device).split(":")[0]
     if name == CPU:
         return np

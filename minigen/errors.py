@@ -13,6 +13,10 @@ MinigenError         every error below, so that one `except` catches them all
   DownloadError      data that cannot be fetched
 """
 
+import difflib
+import functools
+import inspect
+
 
 class MinigenError(Exception):
     """The base of every error that minigen raises on purpose."""
@@ -79,3 +83,36 @@ def expect(condition, rule, *values, error=ShapeError, hint=None):
     if hint:
         lines.append("  " + hint)
     raise error("\n".join(lines))
+
+
+def answering(function):
+    """`function`, with a call that does not fit its parameters answered by an ArgumentError that says what does.
+
+    Python's own TypeError names neither the parameters nor the remedy: `axis=` is met with "did you mean dim=?".
+    """
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except TypeError as fault:
+            if fault.__traceback__.tb_next is not None:  # raised inside, not by the call
+                raise
+            raise misfit(function, fault, kwargs) from None
+
+    return call
+
+
+def misfit(function, fault, kwargs):
+    """The ArgumentError for a call whose arguments `function` does not take."""
+    names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    unknown = next((name for name in kwargs if name not in names), None)
+    lines = [f"{function.__name__.strip('_')}: takes ({', '.join(names)})"]
+    if unknown is None:
+        lines.append(f"  {str(fault).split('() ')[-1]}")
+    else:
+        known = {"axis": "dim", "axes": "dims", "keepdims": "keepdim", "a": "input", "out_dtype": "dtype"}
+        near = known.get(unknown) if known.get(unknown) in names else None
+        near = near or next(iter(difflib.get_close_matches(unknown, names, n=1)), None)
+        lines.append(f"  there is no argument {unknown!r}" + (f": did you mean {near}=?" if near else ""))
+    return ArgumentError("\n".join(lines))

@@ -17,6 +17,7 @@ Without it bfloat16 is widened to float32, which loses nothing.
 import contextlib
 import itertools
 import json
+import math
 import os
 import re
 import stat
@@ -55,36 +56,16 @@ class SafetensorsFile(Mapping):
 
     def __init__(self, path):
         self.path = os.fspath(path)
-        for _ in range(100):  # again if the file was replaced between our opening it and the library's
-            file, size = _open(self.path)
-            self._close = weakref.finalize(self, file.close)
-            try:
-                start = _header_end(self.path, file, size)
-                specs, self.metadata = _judge(self.path, file, size)
-                if _same(file, self.path):
-                    break
-            except BaseException:
-                self._close()
-                raise
-            self._close()
-        else:
-            raise CheckpointError(f"{self.path} is being replaced too often to be read")
-        self._file = file
+        self._file, start, arrays, self.metadata = _opened(self.path)
+        self._close = weakref.finalize(self, self._file.close)
         self.layout = {}
-        for name, code, shape in specs:  # in the order in which they lie in the file, without gaps
+        for name, code, shape in arrays:  # in the order in which they lie in the file, without gaps
             kind = _TYPES.get(code)
             if kind is None:
-                self._close()
                 raise CheckpointError(f"{self.path}: {name!r} is of type {code}, which NumPy does not have")
-            count = 1
-            for n in shape:
-                count *= n
-            bytes_ = count * (_SIZES.get(kind) or np.dtype(kind).itemsize)
-            self.layout[name] = kind, tuple(shape), start, bytes_
-            start += bytes_
-        if start != size:
-            self._close()
-            raise CheckpointError(f"{self.path}: the arrays end at byte {start:,}, the file at {size:,}")
+            size = math.prod(shape) * (_SIZES.get(kind) or np.dtype(kind).itemsize)
+            self.layout[name] = kind, tuple(shape), start, size
+            start += size
 
     def __getitem__(self, name):
         kind, shape, start, size = self.layout[name]
@@ -140,8 +121,8 @@ def write_safetensors(path, arrays, metadata=None):
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise ArgumentError(
-            f"{path}: the names, shapes, numbers and strings take {len(text):,} bytes, the format allows {MAX_HEADER:,}\n"
-            f"  put long lists of numbers into arrays"
+            f"{path}: names, shapes, numbers and strings take {len(text):,} bytes; the format allows {MAX_HEADER:,}\n"
+            "  put long lists of numbers into arrays"
         )
     head = struct.pack("<Q", len(text)) + text
     data = (_bytes(arrays[name]) for name in order)  # one copy at a time, and only of what is not contiguous
@@ -196,17 +177,33 @@ def _as_type(buffer, kind, shape):
 # Is the file whole?
 
 
+def _opened(path):
+    """The open file, where its data starts, [(name, type, shape)] in the order of the data, and the metadata."""
+    for _ in range(100):
+        file, size = _open(path)
+        try:
+            start = _header_end(path, file, size)
+            arrays, metadata = _judge(path, file, size)
+            if _is(path, file):
+                return file, start, arrays, metadata
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # it was replaced by a newer one between our opening it and the library's
+    raise CheckpointError(f"{path} is replaced too often to be read")
+
+
 def _open(path):
-    """The file, open, and its size. Only an ordinary file: a pipe would wait for ever, a device never end."""
+    """The open file and its size. It must be an ordinary file: a pipe would wait for ever, a device never end."""
     try:
         mode = os.stat(path).st_mode
         if not stat.S_ISREG(mode):
             raise OSError("it is a folder" if stat.S_ISDIR(mode) else "it is not an ordinary file")
-        file = open(path, "rb", buffering=0)
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is handed on
         return file, os.fstat(file.fileno()).st_size
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
-    except (OSError, ValueError) as cause:
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
         raise CheckpointError(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
 
 
@@ -254,8 +251,8 @@ def _promised(file):
     return 0
 
 
-def _same(file, path):
-    """Whether `path` still names the open file, unchanged in size."""
+def _is(path, file):
+    """Whether `path` still names the open file, and of the same size."""
     try:
         ours, theirs = os.fstat(file.fileno()), os.stat(path)
     except OSError:

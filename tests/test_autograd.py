@@ -311,7 +311,7 @@ def test_a_training_loop_leaves_nothing_behind_without_the_collector():
     """Counts live tensors and nodes after 5 and after 200 steps, first order and with create_graph."""
 
     def live():
-        return sum(isinstance(o, (Tensor, autograd.Node)) for o in gc.get_objects())
+            return sum(type(o) in (Tensor, autograd.Node) for o in gc.get_objects())
 
     w = minigen.ones(4, 4, requires_grad=True)
     x = minigen.ones(2, 4)
@@ -323,7 +323,7 @@ def test_a_training_loop_leaves_nothing_behind_without_the_collector():
         loss = ((out - x) ** 2).mean() + (g * g).mean()
         loss.backward()
         with minigen.no_grad():
-            w.add_(w.grad, alpha=-0.01)
+            w.sub_(0.01 * w.grad)
         w.grad = None
         return loss.item()
 
@@ -371,14 +371,14 @@ def test_a_write_to_what_a_gradient_needs_is_seen():
 @pytest.mark.parametrize(
     "call, error, words",
     [
-        (lambda: minigen.ones(3, requires_grad=True).backward(), GradientError, "x.sum().backward()"),
+        (lambda: minigen.ones(3, requires_grad=True).backward(), GradientError, r"x.sum\(\).backward\(\)"),
         (lambda: minigen.ones(3).sum().backward(), GradientError, "requires_grad=True"),
         (lambda: minigen.ones(3, requires_grad=True).backward(minigen.ones(2)), ShapeError, r"\(2,\)"),
         (lambda: minigen.ones(2, requires_grad=True).numpy(), GradientError, r"detach\(\).numpy"),
         (lambda: minigen.ones(2).item(), ArgumentError, "tolist"),
         (lambda: bool(minigen.ones(2) > 0), ArgumentError, "ambiguous"),
-        (lambda: minigen.exp(minigen.ones(2), axis=1), Exception, "exp"),
-        (lambda: minigen.ones(2).sum(axis=0), ArgumentError, "did you mean dim=?"),
+        (lambda: minigen.exp(minigen.ones(2), axis=1), ArgumentError, "exp"),
+        (lambda: minigen.ones(2).sum(axis=0), ArgumentError, r"did you mean dim=\?"),
         (lambda: minigen.ones(2) * minigen.ones(2).double(), DtypeError, "x.float"),
         (lambda: minigen.ones(2) * "a", DtypeError, "tensor, an array or a number"),
         (lambda: minigen.ones(2, 3) * minigen.ones(2), ShapeError, r"mul.*\(2, 3\)"),

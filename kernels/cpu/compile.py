@@ -68,8 +68,8 @@ PARALLEL = {
 
 
 def inline(function):
-    """A helper that is compiled into each kernel that calls it (scalars, or arrays that it only reads and
-    writes).
+    """A scalar helper that is compiled into each kernel that calls it; its arithmetic keeps the order
+    written.
     """
     return numba.njit(forceinline=True, fastmath=set(KEEP_ORDER), error_model="numpy")(function)
 
@@ -79,7 +79,12 @@ def inline_sums(function):
     return numba.njit(forceinline=True, fastmath=set(REORDER), error_model="numpy")(function)
 
 
-def kernel(function=None, *, parallel=True, reads=None):
+def inline_exact(function):
+    """Like `inline`, rounding after every operation as NumPy does: no product is fused into a sum."""
+    return numba.njit(forceinline=True, error_model="numpy")(function)
+
+
+def kernel(function=None, *, parallel=True, reads=None, exact=False):
     """A function over arrays compiled by Numba, its prange loops in parallel, kept in minigen's own cache.
 
     It releases the GIL, and may be called from several threads at once. `k.serial` is the same kernel k
@@ -90,15 +95,15 @@ def kernel(function=None, *, parallel=True, reads=None):
     combination of contiguous and strided arguments, and for read-only ones.)
     """
     if function is None:
-        return lambda function: kernel(function, parallel=parallel, reads=reads)
-    options = {"fastmath": set(REORDER), "error_model": "numpy", "nogil": True, "parallel": parallel and PARALLEL}
-    dispatcher = numba.njit(**options)(function)
-    dispatcher._cache = KernelCache(function, f"parallel={parallel} {sorted(REORDER)}")
+        return lambda function: kernel(function, parallel=parallel, reads=reads, exact=exact)
+    fastmath, threads = False if exact else set(REORDER), parallel and PARALLEL
+    dispatcher = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, parallel=threads)(function)
+    dispatcher._cache = KernelCache(function, f"parallel={parallel} exact={exact} {sorted(REORDER)}")
     call = dispatcher if reads is None else for_any_strides(dispatcher, reads)
     if parallel and not pool_takes_many_callers():
         call = one_at_a_time(call)
     if parallel:
-        call.serial = kernel(function, parallel=False, reads=reads)  # compiled only if it is called
+        call.serial = kernel(function, parallel=False, reads=reads, exact=exact)  # compiled only if it is called
     return call
 
 

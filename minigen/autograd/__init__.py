@@ -38,12 +38,13 @@ from ..tensor import Tensor, value, wrap
 from .graph import Node
 from .hooks import HookHandle, register_hook, retain_grad
 from .modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from .op import Op, op
+from .op import Binary, Op, op
 from .promotion import check_dim, promote
 from .recompute import checkpoint
 from .walk import Walk, accumulate, sum_to
 
 __all__ = [
+    "Binary",
     "HookHandle",
     "Node",
     "Op",

@@ -8,7 +8,7 @@ import traceback
 import numpy as np
 
 from ..device import is_array
-from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe
+from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe, misfit
 from ..tensor import Tensor, value, wrap
 from . import modes
 from .anomaly import check_forward
@@ -27,8 +27,9 @@ def op(forward=None, *, saves=(), outputs=1, promotes=False):
     promotes  its first two arguments are element-wise operands: bring them to one type first
     """
     if forward is None:
-        return lambda function: Op(function, saves, outputs, promotes)
-    return Op(forward, saves, outputs, promotes)
+        return lambda function: op(function, saves=saves, outputs=outputs, promotes=promotes)
+    two = promotes and len(inspect.signature(forward).parameters) == 2
+    return (Binary if two else Op)(forward, saves, outputs, promotes)
 
 
 class Op:
@@ -155,14 +156,11 @@ class Op:
         if self.keeps_shapes:
             arrays.append([getattr(a, "shape", None) for a in arrays[: self.arity]])
         saved = [keep(arrays) for _, _, keep in plan]
-        if self.outputs == 1:
-            node = new_node(self, edges, y.shape, plan, saved, mask)
-            if modes.anomaly:
-                node.trace = traceback.extract_stack(limit=12)
-            return wrap(y, node)
-        node = new_node(self, edges, [a.shape for a in y], plan, saved, mask)
+        node = new_node(self, edges, y.shape if self.outputs == 1 else [a.shape for a in y], plan, saved, mask)
         if modes.anomaly:
             node.trace = traceback.extract_stack(limit=12)
+        if self.outputs == 1:
+            return wrap(y, node)
         return tuple([wrap(a, node, i) if a.dtype.kind == "f" else wrap(a) for i, a in enumerate(y)])
 
     def _call_variadic(self, tensors, kwargs):
@@ -191,14 +189,7 @@ class Op:
                 raise ArgumentError(f"{self.name}: the argument {name!r} is missing")
             bound.append(x)
         if kwargs or len(bound) != self.arity:
-            wrong = next(iter(kwargs), None)
-            known = {"axis": "dim", "keepdims": "keepdim"}
-            if wrong in known and known[wrong] in self.names:
-                raise ArgumentError(f"{self.name}: unknown argument {wrong!r}\n  did you mean {known[wrong]}=?")
-            raise ArgumentError(
-                f"{self.name}: takes ({', '.join(self.names)}), got "
-                + (f"an unknown argument {wrong!r}" if wrong else f"{len(bound)} arguments")
-            )
+            raise misfit(self.forward, f"{len(bound)} arguments were given", kwargs)
         return bound
 
     def _agree(self, arrays):
@@ -283,6 +274,42 @@ class Op:
 
     def __repr__(self):
         return f"<op {self.name}({', '.join(self.names)})>"
+
+
+class Binary(Op):
+    """An element-wise op of two operands. Programs call these most, so the general call is written out for two."""
+
+    def __call__(self, a, b):
+        x = a.data if (tensor_a := type(a) is Tensor or isinstance(a, Tensor)) else a
+        y = b.data if (tensor_b := type(b) is Tensor or isinstance(b, Tensor)) else b
+        if type(x) is not ndarray or type(y) is not ndarray or x.dtype is not y.dtype:
+            x, y = self._agree((x, y))
+        try:
+            out = self.forward(x, y)
+        except (ValueError, TypeError, IndexError) as fault:
+            raise self._explained(fault, (x, y)) from None
+        if not tensor_a and not tensor_b:
+            return out
+        if type(out) is not ndarray and isinstance(out, np.generic):
+            out = np.asarray(out)
+        if modes.anomaly:
+            check_forward(self.name, out, (x, y))
+        mask = 0
+        from_a = from_b = None
+        if tensor_a and a.requires_grad:
+            mask = 1
+            from_a = edge(a)
+        if tensor_b and b.requires_grad:
+            mask += 2
+            from_b = edge(b)
+        if not mask or not self.differentiable or not mode.recording:
+            return wrap(out)
+        plan = self._plans.get(mask) or self._plan(mask)
+        values = (x, y, out, (getattr(x, "shape", None), getattr(y, "shape", None))) if self.keeps_shapes else (x, y, out)
+        node = new_node(self, (from_a, from_b), out.shape, plan, [keep(values) for _, _, keep in plan], mask)
+        if modes.anomaly:
+            node.trace = traceback.extract_stack(limit=12)
+        return wrap(out, node)
 
 
 class _Sources:

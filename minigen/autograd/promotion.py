@@ -37,11 +37,11 @@ def promote(name, arrays):
     else:
         target = None
     if target is None:  # integers and booleans: NumPy's own rule is PyTorch's
-        return [x.item() if isinstance(x, np.generic) else x for x in (first, second)] + arrays[2:]
+        return [x.item() if isinstance(x, np.generic) else x for x in (first, second)] + list(arrays[2:])
     return [
         x.astype(target, copy=False) if is_array(x) else x.item() if isinstance(x, np.generic) else x
         for x in (first, second)
-    ] + arrays[2:]
+    ] + list(arrays[2:])
 
 
 def check_dim(name, dim, ndim):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 
+from .. import random
 from ..device import is_array
 from ..errors import DtypeError
 from ..tensor import Tensor, value, wrap
@@ -37,9 +38,7 @@ def checkpoint(function, *args, preserve_random=True):
     Memory falls from every op inside to the inputs, for one more forward pass. `function` returns one tensor and must
     do the same both times; the default generator is put back to where it was, so dropout draws the same mask.
     """
-    from .. import random
-
-    restore = functools.partial(random.restored, random.default_generator.get_state())
+    restore = functools.partial(_replaying, random.default_generator.get_state())
     with no_grad():
         out = function(*args)
     if not isinstance(out, Tensor):
@@ -50,3 +49,15 @@ def checkpoint(function, *args, preserve_random=True):
     mask = sum(1 << i for i, e in enumerate(edges) if e is not None)
     saved = [function, [value(x) for x in args], restore if preserve_random else contextlib.nullcontext]
     return wrap(out.data, new_node(_recompute, edges, out.shape, None, saved, mask or 1 << len(args)))
+
+
+@contextlib.contextmanager
+def _replaying(state):
+    """Inside the block the default generator draws again what it drew from `state` on."""
+    generator = random.default_generator
+    now = generator.get_state()
+    generator.set_state(state)
+    try:
+        yield
+    finally:
+        generator.set_state(now)

@@ -84,22 +84,24 @@ class Walk:
     def _visit(self, node, g):
         if node.hooks:
             g = self._run_hooks(node, g)
-        if self.stops:
-            self._collect(node, g)
+        if self.stops and self._collect(node, g) and self.outer is not None:
+            return
         edges = node.edges
         if edges is None:
             raise GradientError(
                 f"the graph was walked once already, and what {node.name} had saved is freed\n"
                 f"  write backward(retain_graph=True) the first time, or compute the loss again"
             )
+        wanted = node.mask if self.reach is None else self._wanted(node)
+        if not wanted:
+            return
         if clock.last_write > node.order:
             check_unwritten(node)
-        wanted = node.mask if self.reach is None else self._wanted(node)
         if node.op.simple and not self.create_graph and not modes.anomaly:
             for (i, rule, _), saved in zip(node.plan, node.saved):
                 if wanted >> i & 1:
                     self._send(edges[i], rule(g, *saved))
-        elif wanted:
+        else:
             gradients = node.op.backward(node, g, self, wanted)
             if modes.anomaly:
                 check_backward(node, gradients)
@@ -159,11 +161,12 @@ class Walk:
             accumulate(leaf, g)
 
     def _collect(self, node, g):
-        for slot in range(node.op.outputs):
-            part = g if node.op.outputs == 1 else g[slot]
-            if part is not None:
-                for i in self.stops.get((node.order, slot), ()):
-                    self.results[i] = part
+        """Keep the gradient of a target that `node` made. Whether it made one."""
+        found = False
+        for slot, part in [(None, g)] if node.op.outputs == 1 else enumerate(g):
+            for i in self.stops.get((node.order, slot), ()):
+                self.results[i], found = part, True
+        return found
 
     def _wanted(self, node):
         wanted = 0
@@ -202,6 +205,8 @@ def _reaching(roots, leaves, stops):
             continue
         if where.op.hides:
             return None
+        if where.edges is None:  # freed by an earlier walk: let the walk come here and say so
+            reach.add(key)
         inputs = [w[0] if type(w) is tuple else w for w in where.edges or () if w is not None]
         if key not in seen:
             seen[key] = where

@@ -20,8 +20,3 @@ def as_numpy(value, dtype=None):
     """`value` as a NumPy array: a Tensor, a NumPy or CuPy array, a number, or nested lists of numbers."""
     array = as_array(value)
     return np.asarray(array if xp(array) is np else array.get(), dtype=dtype)
-
-
-def as_tensor(value):
-    """`value` as a minigen Tensor, without a copy where it is an array already."""
-    return value if isinstance(value, Tensor) else Tensor(as_array(value))

@@ -4,8 +4,8 @@ import numpy as np
 
 from ..device import is_array, xp
 from ..errors import DataError, DtypeError
-from ..tensor import Tensor
-from .arrays import as_array, as_tensor
+from ..tensor import Tensor, as_tensor
+from .arrays import as_array
 
 
 def default_collate(rows):

@@ -15,7 +15,8 @@ import numpy as np
 
 from ..device import xp
 from ..errors import ArgumentError, DimError, ShapeError, expect
-from .arrays import as_array, as_tensor
+from ..tensor import as_tensor
+from .arrays import as_array
 
 
 class Dataset:

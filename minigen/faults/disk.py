@@ -1,7 +1,7 @@
 """Row 2: the disk refuses. The Nth system call of a save fails; the old checkpoint must not notice.
 
-Three ways, from the inside to the outside: the calls of `os` replaced one by one; a limit on the size of files, set by the
-system itself (RLIMIT_FSIZE); and strace, which makes the kernel's answer an error, where strace is installed.
+Three ways, from the inside to the outside: the calls of `os` replaced one by one; a limit on the size of files, set
+by the system itself (RLIMIT_FSIZE); and strace, which makes the kernel's answer an error, where it is installed.
 """
 
 import errno
@@ -74,9 +74,7 @@ def failing_calls(count=None, seed=0):
                         break  # the save makes no more calls of this name
                     cases += 1
                     if fault:
-                        return Finding(
-                            False, f"call {n} of {name} fails with {errno.errorcode[code]}: {fault}"
-                        )
+                        return Finding(False, f"call {n} of {name} fails with {errno.errorcode[code]}: {fault}")
     return Finding(True, f"{cases} failing calls: each time the old file or, once renamed, the whole new one")
 
 
@@ -162,9 +160,7 @@ def kernel_errors(count=12, seed=0):
     with scratch() as folder:
         for call, code, n in plan[:count] if count < len(plan) else plan:
             inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={code}:when={n}"]
-            refused, fault = _from_outside(
-                folder / "model.safetensors", [strace, "-f", "-o", os.devnull, *inject]
-            )
+            refused, fault = _from_outside(folder / "model.safetensors", [strace, "-f", "-o", os.devnull, *inject])
             if fault:
                 return Finding(False, f"{call} {n} fails with {code}: {fault}")
             refusals += refused

@@ -159,11 +159,7 @@ def _place(content, chance):
 
 def _flip_bit(content, chance):
     i = _place(content, chance)
-    return (
-        content[:i] + bytes([content[i] ^ 1 << chance.randrange(8)]) + content[i + 1 :]
-        if content
-        else content
-    )
+    return content[:i] + bytes([content[i] ^ 1 << chance.randrange(8)]) + content[i + 1 :] if content else content
 
 
 def _set_byte(content, chance):
@@ -233,9 +229,7 @@ def _name(content, chance):
     if not names:
         return content
     old = chance.choice(names)
-    new = chance.choice(
-        (chance.choice(names)[1], b"\\u0000", b"\\ud800", b"../../etc/passwd", b"__metadata__", b"")
-    )
+    new = chance.choice((chance.choice(names)[1], b"\\u0000", b"\\ud800", b"../../etc/passwd", b"__metadata__", b""))
     return _resized(content, old.start(1), old.end(1), new, chance)
 
 

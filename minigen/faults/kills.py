@@ -56,9 +56,7 @@ def _run(count, seed):
             left = [name for name in os.listdir(careful) if name.startswith(TEMPORARY)]
             midway += bool(left)
             if len(left) > 1:
-                return Finding(
-                    False, f"kill {i}: {len(left)} temporary files, from more than one killed save"
-                )
+                return Finding(False, f"kill {i}: {len(left)} temporary files, from more than one killed save")
         checkpoint.save(careful / "model.safetensors", _state(last + 1))
         left = os.listdir(careful)
         if left != ["model.safetensors"]:

@@ -1,46 +1,29 @@
 """Arithmetic, elementwise and broadcast: + - * / ** and their kin, the larger and the smaller, signs, rounding.
 
-Operands come to one type first (see `promote` in autograd.py): Python numbers never widen a tensor, and float32
-beside float64 is refused. The engine undoes broadcasting in the gradients.
+Operands come to one type first (`promote` in autograd/promotion.py): Python numbers never widen a tensor, and float32
+beside float64 is refused. The engine undoes broadcasting in the gradients. The signs `x + y` call the ops here
+directly; the functions add PyTorch's options.
 """
 
+import math
+
+import numpy as np
+
 from ..autograd import op
+from ..autograd.promotion import promote
 from ..device import is_array, xp
 from ..errors import ArgumentError, DtypeError, describe
 from ..tensor import Tensor, float32, float64
-from .casting import cast, floating
+from .casting import floating
 from .elementary import log
 
-__all__ = [
-    "abs",
-    "add",
-    "addcdiv",
-    "addcmul",
-    "ceil",
-    "clamp",
-    "copysign",
-    "div",
-    "fix",
-    "floor",
-    "floor_divide",
-    "fmod",
-]
-__all__ += [
-    "frac",
-    "heaviside",
-    "hypot",
-    "lerp",
-    "maximum",
-    "minimum",
-    "mul",
-    "nan_to_num",
-    "neg",
-    "pow",
-    "remainder",
-]
-__all__ += ["round", "rsub", "sign", "sub", "trunc", "where"]
 
-# The four operations. The signs + - * / call these ops directly; the functions add PyTorch's options.
+def library_of(a, b):
+    """numpy or cupy for two operands, of which one may be a number."""
+    return xp(a if is_array(a) else b)
+
+
+# The four operations
 
 
 @op(promotes=True)
@@ -71,20 +54,21 @@ mul.gradient(a=lambda g, b: g * b, b=lambda g, a: g * a)
 @op(promotes=True)
 def _div(a, b):
     y = a / b
-    # NumPy divides integers into float64
-    return y if y.dtype is not float64 or _wide(a) or _wide(b) else y.astype(float32)
+    if y.dtype is float64 and not (_is_double(a) or _is_double(b)):  # NumPy divides integers into float64
+        return y.astype(float32)
+    return y
 
 
 _div.gradient(a=lambda g, b: g / b, b=lambda g, y, b: -g * y / b)
 
 
-def _wide(x):
+def _is_double(x):
     return is_array(x) and x.dtype is float64
 
 
 @op
 def neg(x):
-    """-x."""
+    """-x, elementwise."""
     return -x
 
 
@@ -93,12 +77,12 @@ neg.gradient(x=lambda g: -g)
 
 def add(a, b, *, alpha=1):
     """a + alpha * b, elementwise."""
-    return _add(a, b) if alpha == 1 else _add(a, mul(b, alpha))
+    return _add(a, b) if alpha == 1 else _add(a, _scaled("add", a, b, alpha))
 
 
 def sub(a, b, *, alpha=1):
     """a - alpha * b, elementwise."""
-    return _sub(a, b) if alpha == 1 else _sub(a, mul(b, alpha))
+    return _sub(a, b) if alpha == 1 else _sub(a, _scaled("sub", a, b, alpha))
 
 
 def rsub(a, b, *, alpha=1):
@@ -106,10 +90,20 @@ def rsub(a, b, *, alpha=1):
     return sub(b, a, alpha=alpha)
 
 
+def _scaled(name, a, b, alpha):
+    if isinstance(alpha, float) and not _is_floating(a) and not _is_floating(b):
+        raise DtypeError(f"{name}: alpha={alpha} would turn integers into floats\n  write x.float() first")
+    return mul(b, alpha) if hasattr(b, "dtype") else b * alpha
+
+
+def _is_floating(x):
+    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind == "f")
+
+
 def div(a, b, *, rounding_mode=None):
     """a / b, elementwise; integers give float32.
 
-    rounding_mode  "floor" or "trunc" rounds the quotient down, or towards zero, and keeps integers integers
+    rounding_mode  "floor" rounds the quotient down, "trunc" towards zero, and integers stay integers
     """
     if rounding_mode is None:
         return _div(a, b)
@@ -120,16 +114,16 @@ def div(a, b, *, rounding_mode=None):
     raise ArgumentError(f'div: rounding_mode={rounding_mode!r}\n  write "floor", "trunc" or None')
 
 
-# Rounding: constant between its steps, so the gradient is zero wherever there is one
+# Functions made of steps: the gradient is zero wherever there is one
 
 
 @op
-def _nothing(x):
-    """Zeros like x: the gradient of a function made of steps."""
+def _flat(x):
+    """Zeros like x: the gradient between two steps."""
     return xp(x).zeros_like(x)
 
 
-_nothing.gradient(x=lambda g: _nothing(g))
+_flat.gradient(x=lambda g: _flat(g))
 
 
 @op
@@ -138,7 +132,7 @@ def floor(x):
     return xp(x).floor(x)
 
 
-floor.gradient(x=lambda g: _nothing(g))
+floor.gradient(x=lambda g: _flat(g))
 
 
 @op
@@ -147,7 +141,7 @@ def ceil(x):
     return xp(x).ceil(x)
 
 
-ceil.gradient(x=lambda g: _nothing(g))
+ceil.gradient(x=lambda g: _flat(g))
 
 
 @op
@@ -156,7 +150,7 @@ def trunc(x):
     return xp(x).trunc(x)
 
 
-trunc.gradient(x=lambda g: _nothing(g))
+trunc.gradient(x=lambda g: _flat(g))
 
 
 @op
@@ -165,7 +159,75 @@ def round(x, decimals=0):
     return xp(x).round(x, decimals)
 
 
-round.gradient(x=lambda g: _nothing(g))
+round.gradient(x=lambda g: _flat(g))
+
+
+@op
+def sign(x):
+    """-1, 0 or 1, elementwise."""
+    return xp(x).sign(x)
+
+
+sign.gradient(x=lambda g: _flat(g))
+
+
+@op(promotes=True)
+def heaviside(x, values):
+    """0 where x < 0, 1 where x > 0, and `values` where x is 0, elementwise."""
+    return library_of(x, values).heaviside(x, values).astype(x.dtype, copy=False)
+
+
+@op(promotes=True)
+def floor_divide(a, b):
+    """a / b rounded down, elementwise; integers stay integers."""
+    _refuse_zero("floor_divide", a, b)
+    return a // b
+
+
+floor_divide.gradient(a=lambda g: _flat(g), b=lambda g: _flat(g))
+
+
+@op(promotes=True)
+def _div_trunc(a, b):
+    _refuse_zero("div", a, b)
+    floored = a // b
+    if floored.dtype.kind == "f":
+        return library_of(a, b).trunc(a / b)
+    return floored + ((a % b != 0) & ((a < 0) != (b < 0)))
+
+
+_div_trunc.gradient(a=lambda g: _flat(g), b=lambda g: _flat(g))
+
+
+def _refuse_zero(name, a, b):
+    """NumPy divides an integer by zero into 0: that is no answer. (On the GPU the check would stall the stream.)"""
+    if _is_floating(a) or _is_floating(b) or library_of(a, b) is not np:
+        return
+    if np.any(b == 0):
+        raise ArgumentError(f"{name}: an integer divided by zero, {describe(a)} by {describe(b)}")
+
+
+# What is left over
+
+
+@op(promotes=True)
+def remainder(a, b):
+    """a - b * floor(a / b), elementwise: Python's %, which has the sign of b."""
+    _refuse_zero("remainder", a, b)
+    return a % b
+
+
+remainder.gradient(a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
+
+
+@op(promotes=True)
+def fmod(a, b):
+    """a - b * trunc(a / b), elementwise: C's %, which has the sign of a."""
+    _refuse_zero("fmod", a, b)
+    return library_of(a, b).fmod(a, b)
+
+
+fmod.gradient(a=lambda g: g, b=lambda g, a, b: -g * trunc(a / b))
 
 
 @op
@@ -177,7 +239,7 @@ def frac(x):
 frac.gradient(x=lambda g: g)
 
 
-# Signs
+# Signs and sizes
 
 
 @op
@@ -189,13 +251,23 @@ def abs(x):
 abs.gradient(x=lambda g, x: g * sign(x))
 
 
-@op
-def sign(x):
-    """-1, 0 or 1, elementwise."""
-    return xp(x).sign(x)
+@op(promotes=True)
+def copysign(a, b):
+    """The size of a with the sign of b, elementwise."""
+    a = floating(a)
+    return xp(a).copysign(a, b).astype(a.dtype, copy=False)
 
 
-sign.gradient(x=lambda g: _nothing(g))
+copysign.gradient(a=lambda g, a, y: g * (sign(a) * sign(y)), b=lambda g: _flat(g))
+
+
+@op(promotes=True)
+def hypot(a, b):
+    """sqrt(a**2 + b**2), elementwise, without overflow on the way."""
+    return library_of(a, b).hypot(a, b)
+
+
+hypot.gradient(a=lambda g, a, y: g * (a / y), b=lambda g, b, y: g * (b / y))
 
 
 # Choosing
@@ -212,15 +284,24 @@ _where.gradient(
 )
 
 
-def where(condition, a, b):
-    """a where `condition` holds, b elsewhere; all three broadcast."""
+def where(condition, a=None, b=None):
+    """a where `condition` holds, b elsewhere; all three broadcast. `where(condition)` alone: where it holds, as indices."""
+    if not hasattr(condition, "dtype") or condition.dtype.kind != "b":
+        raise DtypeError(f"where: the condition is made of booleans\n  got {describe(condition)}; write x != 0")
+    if a is None and b is None:
+        from .indexing import nonzero
+
+        return nonzero(condition, as_tuple=True)
+    if not hasattr(a, "dtype") and not hasattr(b, "dtype"):  # two numbers
+        library = xp(condition.data if isinstance(condition, Tensor) else condition)
+        a = library.asarray(a, dtype=float32 if isinstance(a, float) or isinstance(b, float) else None)
     return _where(a, b, condition)
 
 
 @op(promotes=True)
 def maximum(a, b):
     """The larger of a and b, elementwise. Where they are equal each receives half the gradient."""
-    return xp(a if is_array(a) else b).maximum(a, b)
+    return library_of(a, b).maximum(a, b)
 
 
 maximum.gradient(
@@ -232,7 +313,7 @@ maximum.gradient(
 @op(promotes=True)
 def minimum(a, b):
     """The smaller of a and b, elementwise. Where they are equal each receives half the gradient."""
-    return xp(a if is_array(a) else b).minimum(a, b)
+    return library_of(a, b).minimum(a, b)
 
 
 minimum.gradient(
@@ -243,17 +324,47 @@ minimum.gradient(
 
 @op
 def _clamp(x, low, high):
+    if low is not None:
+        x, low = promote("clamp", [x, low])
+    if high is not None:
+        x, high = promote("clamp", [x, high])
     return xp(x).clip(x, low, high)
 
 
-_clamp.gradient(x=lambda g, x, low, high: _where(g, 0.0, (x >= low) & (x <= high)))
+_clamp.gradient(
+    x=lambda g, x, low, high: _where(g, 0.0, _within(x, low, high)),
+    low=lambda g, x, low, high: _where(g, 0.0, (x < low) if high is None else (x < low) & (low < high)),
+    high=lambda g, x, low, high: _where(g, 0.0, (x > high) if low is None else (x > high) | (high < low)),
+)
+
+
+def _within(x, low, high):
+    if low is None or high is None:
+        return x <= high if low is None else x >= low
+    return (x >= low) & (x <= high)
 
 
 def clamp(x, min=None, max=None):
-    """x, no smaller than `min` and no larger than `max` (numbers or tensors; None for no limit)."""
-    low = float("-inf") if min is None else min
-    high = float("inf") if max is None else max
-    return _clamp(x, low, high)
+    """x, but no smaller than `min` and no larger than `max`: numbers or tensors, None for no limit."""
+    if min is None and max is None:
+        raise ArgumentError("clamp: give min=, max= or both")
+    return _clamp(x, min, max)
+
+
+clip = clamp
+
+
+def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
+    """x with NaN replaced by `nan`, and infinities by `posinf` and `neginf` (the largest finite numbers if None)."""
+    return _nan_to_num(x, nan, posinf, neginf)
+
+
+@op
+def _nan_to_num(x, nan, posinf, neginf):
+    return xp(x).nan_to_num(x, nan=nan or 0.0, posinf=posinf, neginf=neginf)
+
+
+_nan_to_num.gradient(x=lambda g, x: _where(g, 0.0, abs(x) < math.inf))
 
 
 # Powers
@@ -261,41 +372,44 @@ def clamp(x, min=None, max=None):
 
 @op(promotes=True)
 def pow(a, b):
-    """a ** b, elementwise."""
+    """a ** b, elementwise. The gradients where a or b is 0 are the limits, as long as these are finite."""
+    if type(b) is int and b == 3:
+        return a * a * a  # the general power is twenty times slower
     return a**b
 
 
-pow.gradient(
-    a=lambda g, a, b: g * _slope(a, b),
-    b=lambda g, y, a, b: g * (y * log(a)),
-)
+pow.gradient(a=lambda g, a, b: g * _slope(a, b), b=lambda g, y, a, b: g * _growth(y, a, b))
 
 
 def _slope(a, b):
-    return b * a ** (b - 1)
+    """d(a**b)/da = b a**(b - 1), which is 0 for b = 0 also where a is 0."""
+    if hasattr(b, "dtype"):
+        return b * where((a == 0) & (b == 0), 1.0, a) ** (b - 1)
+    return a * 2.0 if b == 2 else _flat(a) if b == 0 else b * a ** (b - 1)
 
 
-# Remainders
+def _growth(y, a, b):
+    """d(a**b)/db = a**b log(a), which is 0 for a = 0 as long as b is not negative."""
+    if hasattr(a, "dtype"):
+        return y * log(where((a == 0) & (b >= 0), 1.0, a))
+    if a > 0:
+        return y * math.log(a)
+    return where(b >= 0, 0.0, y * -math.inf) if a == 0 else y * math.nan
 
 
-@op(promotes=True)
-def floor_divide(a, b):
-    """a / b rounded down, elementwise; integers stay integers."""
-    return a // b
+# Several operations in one call
 
 
-floor_divide.gradient(a=lambda g: _nothing(g), b=lambda g: _nothing(g))
+def lerp(start, end, weight):
+    """start + weight * (end - start), elementwise: from start (weight 0) to end (weight 1)."""
+    return start + weight * (end - start)
 
 
-@op(promotes=True)
-def _div_trunc(a, b):
-    return xp(a if is_array(a) else b).trunc(a / b)
+def addcmul(x, a, b, *, value=1):
+    """x + value * a * b, elementwise."""
+    return add(x, mul(a, b), alpha=value)
 
 
-@op(promotes=True)
-def remainder(a, b):
-    """a - b * floor(a / b), elementwise: Python's %, with the sign of b."""
-    return a % b
-
-
-remainder.gradient(a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
+def addcdiv(x, a, b, *, value=1):
+    """x + value * a / b, elementwise."""
+    return add(x, _div(a, b), alpha=value)

@@ -2,7 +2,12 @@
 
 from ..autograd import op
 from ..device import xp
-from ..errors import describe  # noqa: F401
+from ..errors import DtypeError, describe
+from ..tensor import Tensor, value
+from .arithmetic import abs as _abs
+from .arithmetic import library_of
+
+# Comparing
 
 
 @op(promotes=True)
@@ -41,6 +46,23 @@ def ge(a, b):
     return a >= b
 
 
+def equals(a, b):
+    """`a == b` as Python means it: elementwise beside tensors, arrays and numbers, False beside anything else."""
+    return eq(a, b) if _is_operand(b) else NotImplemented
+
+
+def differs(a, b):
+    """`a != b` as Python means it: elementwise beside tensors, arrays and numbers, True beside anything else."""
+    return ne(a, b) if _is_operand(b) else NotImplemented
+
+
+def _is_operand(x):
+    return isinstance(x, (Tensor, int, float)) or hasattr(x, "dtype")
+
+
+# Asking one thing of each element
+
+
 @op
 def isnan(x):
     """Whether x is NaN, elementwise."""
@@ -60,30 +82,87 @@ def isfinite(x):
 
 
 @op
+def signbit(x):
+    """Whether x is negative, elementwise; it is for -0.0."""
+    return xp(x).signbit(x) if x.dtype.kind == "f" else x < 0
+
+
+# Combining truths: any number but 0 counts as true
+
+
+@op
 def logical_not(x):
-    """Whether x is zero, elementwise."""
+    """Whether x is 0, elementwise."""
     return xp(x).logical_not(x)
+
+
+@op
+def logical_and(a, b):
+    """Whether neither a nor b is 0, elementwise."""
+    return library_of(a, b).logical_and(a, b)
+
+
+@op
+def logical_or(a, b):
+    """Whether a or b is not 0, elementwise."""
+    return library_of(a, b).logical_or(a, b)
+
+
+@op
+def logical_xor(a, b):
+    """Whether exactly one of a and b is 0, elementwise."""
+    return library_of(a, b).logical_xor(a, b)
 
 
 @op(promotes=True)
 def bitwise_and(a, b):
-    """a & b: of booleans, whether both hold; of integers, bit by bit."""
+    """a & b, elementwise: of booleans, whether both hold; of integers, bit by bit."""
     return a & b
 
 
 @op(promotes=True)
 def bitwise_or(a, b):
-    """a | b."""
+    """a | b, elementwise: of booleans, whether one holds; of integers, bit by bit."""
     return a | b
 
 
 @op(promotes=True)
 def bitwise_xor(a, b):
-    """a ^ b."""
+    """a ^ b, elementwise: of booleans, whether they differ; of integers, bit by bit."""
     return a ^ b
 
 
 @op
 def bitwise_not(x):
-    """~x."""
+    """~x, elementwise: the other truth of a boolean, every bit of an integer."""
     return ~x
+
+
+# Comparing whole tensors
+
+
+def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether |a - b| <= atol + rtol * |b|, elementwise. Equal infinities are close, NaN to nothing (but `equal_nan`)."""
+    a, b = value(a), value(b)
+    if a.dtype != b.dtype:
+        raise DtypeError(f"isclose: {describe(a)} and {describe(b)} are of two types\n  write x.to(y.dtype)")
+    close = a == b
+    if a.dtype.kind == "f":
+        near = _abs(a - b) <= atol + rtol * _abs(b)
+        close = close | (near & xp(a).isfinite(b) & xp(a).isfinite(a))
+        if equal_nan:
+            close = close | (xp(a).isnan(a) & xp(b).isnan(b))
+    else:
+        close = close | (_abs(a - b) <= atol + rtol * _abs(b))
+    return Tensor(close)
+
+
+def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
+    """Whether every element of a is close to its fellow in b, as one bool. See `isclose`."""
+    return bool(isclose(a, b, rtol, atol, equal_nan).data.all())
+
+
+def equal(a, b):
+    """Whether a and b have the same shape and the same elements, as one bool."""
+    a, b = value(a), value(b)
+    return a.shape == b.shape and bool((a == b).all())

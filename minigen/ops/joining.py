@@ -28,7 +28,9 @@ def cat(tensors, dim=0):
     """Tensors end to end along `dim`; their other sizes must be equal. Raises ShapeError otherwise."""
     tensors = _several("cat", tensors)
     first = tensors[0]
-    expect(all([x.ndim for x in tensors]), "cat: a 0-d tensor has no dimension to join along; stack() adds one", *tensors)
+    expect(
+        all([x.ndim for x in tensors]), "cat: a 0-d tensor has no dimension to join along; stack() adds one", *tensors
+    )
     dim = check_dim("cat", dim, first.ndim)
     for x in tensors[1:]:
         fits = x.ndim == first.ndim and all([i == dim or m == n for i, (m, n) in enumerate(zip(x.shape, first.shape))])

@@ -5,17 +5,21 @@ also has (`x.exp()`), `OPERATORS` those behind Python's signs (`x + y`). Nothing
 """
 
 from .. import autograd
+from ..errors import answering
 from ..tensor import Tensor
 from . import (
     arithmetic,
     casting,
     comparison,
+    counting,
     creation,
     elementary,
     indexing,
     inplace,
     joining,
     linalg,
+    picking,
+    rearranging,
     reduction,
     scatter,
     shape,
@@ -35,15 +39,24 @@ PUBLIC = {
     creation: "arange eye full linspace ones ones_like rand randn zeros zeros_like",
     casting: "clone",
     indexing: "",
-    scatter: "gather masked_fill",
     joining: "cat concat concatenate stack split chunk tensor_split unbind",
     linalg: "matmul",
     reduction: "all amax amin any argmax argmin logsumexp max mean min prod std sum var",
-    shape: (
-        "reshape flatten ravel unflatten squeeze unsqueeze permute transpose swapaxes swapdims movedim moveaxis t "
-        "broadcast_to"
+    picking: "gather take_along_dim take index_select masked_select",
+    scatter: (
+        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill "
+        "index_put"
     ),
-    sorting: "",
+    rearranging: (
+        "narrow select flip fliplr flipud roll rot90 tile repeat_interleave tril triu diagonal diag "
+        "diag_embed meshgrid atleast_1d atleast_2d atleast_3d hstack vstack dstack"
+    ),
+    shape: (
+        "reshape flatten ravel unflatten squeeze unsqueeze permute transpose swapaxes swapdims movedim "
+        "moveaxis t broadcast_to broadcast_tensors"
+    ),
+    sorting: "sort argsort msort topk kthvalue median",
+    counting: "nonzero argwhere count_nonzero unique unique_consecutive bincount searchsorted bucketize",
 }
 
 METHODS = {
@@ -58,17 +71,26 @@ METHODS = {
     casting: ("bool byte char clone contiguous cpu cuda double float half int long short to type_as"),
     comparison: "eq ne lt le gt ge isnan isinf isfinite logical_not",
     indexing: "",
-    scatter: "gather masked_fill",
     inplace: "add_ copy_ div_ fill_ mul_ sub_ zero_",
     joining: "split chunk tensor_split unbind",
     linalg: "matmul",
     reduction: "all amax amin any argmax argmin logsumexp max mean min prod std sum var",
-    shape: (
-        "reshape view reshape_as view_as flatten ravel unflatten squeeze unsqueeze permute transpose swapaxes swapdims "
-        "movedim moveaxis t expand expand_as broadcast_to"
-    ),
-    sorting: "",
     autograd: "backward register_hook retain_grad",
+    picking: "gather take_along_dim take index_select masked_select",
+    scatter: (
+        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill "
+        "index_put"
+    ),
+    rearranging: (
+        "narrow select flip fliplr flipud roll rot90 tile repeat_interleave tril triu diagonal diag "
+        "diag_embed repeat unfold"
+    ),
+    shape: (
+        "reshape flatten ravel unflatten squeeze unsqueeze permute transpose swapaxes swapdims movedim "
+        "moveaxis t broadcast_to view reshape_as view_as expand expand_as"
+    ),
+    sorting: "sort argsort msort topk kthvalue median",
+    counting: "nonzero argwhere count_nonzero unique unique_consecutive bincount",
 }
 
 OPERATORS = {
@@ -111,22 +133,36 @@ OPERATORS = {
 PROPERTIES = {"T": shape.T, "mT": shape.mT}
 
 
+def public(module, name):
+    """The function `name` of `module` as users call it."""
+    function = getattr(module, name)
+    says_itself = isinstance(function, autograd.Op) and not isinstance(function, autograd.Binary)
+    return function if says_itself or isinstance(function, type) else answering(_method(function))
+
+
 def _method(function):
-    """An Op is an object, not a Python function: as an attribute of a class it would not bind `self`."""
-    if isinstance(function, autograd.Op):
-        op = function
+    """A function for a class: an Op is an object, and as an attribute of a class would not bind `self`."""
+    if not isinstance(function, autograd.Op):
+        return function
 
-        def function(self, *args, **kwargs):
-            return op(self, *args, **kwargs)
+    def method(self, *args, **kwargs):
+        return function(self, *args, **kwargs)
 
-        function.__name__, function.__doc__ = op.__name__, op.__doc__
-    return function
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+def _operator(function):
+    """The same for Python's signs, which give one or two operands: the shortest way to the op."""
+    if not isinstance(function, autograd.Op):
+        return function
+    return (lambda a, b: function(a, b)) if function.arity == 2 else (lambda a: function(a))
 
 
 for _module, _names in METHODS.items():
     for _name in _names.split():
-        setattr(Tensor, _name, _method(getattr(_module, _name)))
+        setattr(Tensor, _name, _method(public(_module, _name)))
 for _name, _function in OPERATORS.items():
-    setattr(Tensor, _name, _method(_function))
+    setattr(Tensor, _name, _operator(_function))
 for _name, _function in PROPERTIES.items():
     setattr(Tensor, _name, property(_function))

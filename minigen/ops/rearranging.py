@@ -4,12 +4,12 @@ import numpy as np
 
 from ..autograd import check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DimError, ShapeError, describe, expect
+from ..errors import ArgumentError, DimError, ShapeError, expect
 from ..tensor import Tensor, value
 from .indexing import getitem
 from .joining import cat
-from .scatter import index_select
-from .shape import _expand, _reshape, check_dims, expand, sizes, unsqueeze
+from .picking import index_select
+from .shape import _expand, _reshape, check_dims, sizes, unsqueeze
 
 # One part
 
@@ -99,7 +99,9 @@ def repeat(x, *repeats):
     """x laid out `repeats` times along each dimension: (2, 3).repeat(4, 1) is (8, 3). More repeats add dimensions."""
     repeats = sizes("repeat", repeats)
     if len(repeats) < x.ndim:
-        raise ShapeError(f"repeat: {len(repeats)} repeats for {x.ndim} dimensions: give one for each\n  or write tile()")
+        raise ShapeError(
+            f"repeat: {len(repeats)} repeats for {x.ndim} dimensions: give one for each\n  or write tile()"
+        )
     expect(not repeats or min(repeats) >= 0, f"repeat: repeats must be at least 0, got {repeats}", error=ArgumentError)
     shape = (1,) * (len(repeats) - x.ndim) + tuple(x.shape)
     apart = _reshape(x, tuple([m for n in shape for m in (1, n)]))
@@ -248,16 +250,6 @@ def unfold(x, dimension, size, step):
 # Several tensors at once
 
 
-def broadcast_tensors(*tensors):
-    """The tensors stretched to one common shape, as views."""
-    tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
-    try:
-        shape = np.broadcast_shapes(*[tuple(x.shape) for x in tensors])
-    except ValueError:
-        raise ShapeError("broadcast_tensors: no common shape for " + ", ".join(map(describe, tensors))) from None
-    return tuple([x if tuple(x.shape) == shape else expand(x, shape) for x in tensors])
-
-
 def meshgrid(*tensors, indexing="ij"):
     """Coordinates of a grid from one vector for each dimension. "ij": the first vector runs along dimension 0.
 
@@ -267,7 +259,9 @@ def meshgrid(*tensors, indexing="ij"):
     expect(indexing in ("ij", "xy"), f'meshgrid: indexing is "ij" or "xy", not {indexing!r}', error=ArgumentError)
     expect(len(tensors) > 0, "meshgrid: needs at least one vector", error=ArgumentError)
     expect(all([x.ndim <= 1 for x in tensors]), "meshgrid: takes vectors", *tensors)
-    expect(len({x.dtype for x in tensors}) == 1, "meshgrid: all vectors must be of one type", *tensors, error=ArgumentError)
+    expect(
+        len({x.dtype for x in tensors}) == 1, "meshgrid: all vectors must be of one type", *tensors, error=ArgumentError
+    )
     shape = tuple([x.shape[0] if x.ndim else 1 for x in tensors])
     grids = []
     for i, x in enumerate(tensors):

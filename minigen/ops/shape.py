@@ -2,14 +2,16 @@
 
 What these return are views where NumPy gives views: they share memory with what they were given, and a write into
 one is a write into both. `cat`, `stack` and `split` stand in joining.py; `flip`, `roll`, `repeat`, `tril` in
-rearrange.py.
+rearranging.py.
 """
 
 import operator
 
+import numpy as np
+
 from ..autograd import check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DimError, DtypeError, ShapeError, expect
+from ..errors import ArgumentError, DimError, DtypeError, ShapeError, describe, expect
 
 
 def sizes(name, given):
@@ -209,7 +211,9 @@ moveaxis = movedim
 
 def t(x):
     """The transpose of a matrix; a vector or a number is returned as it is."""
-    expect(x.ndim <= 2, "t: takes at most 2 dimensions\n  did you mean x.mT, which swaps the last two?", x, error=DimError)
+    expect(
+        x.ndim <= 2, "t: takes at most 2 dimensions\n  did you mean x.mT, which swaps the last two?", x, error=DimError
+    )
     return _permute(x, tuple(range(x.ndim))[::-1])
 
 
@@ -247,3 +251,13 @@ def expand_as(x, other):
 def broadcast_to(x, shape):
     """x stretched to `shape`, as `expand`."""
     return expand(x, shape)
+
+
+def broadcast_tensors(*tensors):
+    """The tensors stretched to one common shape, as views."""
+    tensors = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    try:
+        shape = np.broadcast_shapes(*[tuple(x.shape) for x in tensors])
+    except ValueError:
+        raise ShapeError("broadcast_tensors: no common shape for " + ", ".join(map(describe, tensors))) from None
+    return tuple([x if tuple(x.shape) == shape else expand(x, shape) for x in tensors])

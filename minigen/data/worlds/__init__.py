@@ -1,0 +1,34 @@
+"""Worlds with known truth: data whose density, entropy, modes and conditionals can be computed exactly.
+
+    GaussianMixture    bumps in any number of dimensions: density, score, noised score, integrals, W1
+    Rings              blurred circles in the plane: the same, and the radius law
+    Sprites            small pictures with known factors: log p, entropy, modes, captions, exact denoisers
+    TemplateMixture    the mathematics under Sprites, for templates of your own
+    MarkovText         a Markov chain of any order: entropy rate, next-symbol and masked conditionals
+    HiddenMarkovText   a hidden Markov chain: the same
+
+`world.py` says what all of them have in common, and `text_world.py` what the worlds of text have.
+"""
+
+from .gaussian_mixture import GaussianMixture
+from .hidden_markov_text import HiddenMarkovText
+from .markov_text import MarkovText
+from .rings import Rings
+from .sprites import Sprites
+from .templates import NoisedTemplates, TemplateMixture
+from .text_world import TextWorld
+from .world import Estimate, ModeCount, World
+
+__all__ = [
+    "Estimate",
+    "GaussianMixture",
+    "HiddenMarkovText",
+    "MarkovText",
+    "ModeCount",
+    "NoisedTemplates",
+    "Rings",
+    "Sprites",
+    "TemplateMixture",
+    "TextWorld",
+    "World",
+]

@@ -1,0 +1,143 @@
+"""What is counted or found, and has no gradient: nonzero, one_hot, unique, bincount, searchsorted."""
+
+import numpy as np
+
+from ..autograd import check_dim
+from ..device import xp
+from ..errors import ArgumentError, DimError, DtypeError, describe, expect
+from ..tensor import Tensor, value, wrap
+
+
+def _like(x, array):
+    """`array` as a tensor where x is one."""
+    return wrap(array) if isinstance(x, Tensor) else array
+
+
+def nonzero(x, as_tuple=False):
+    """Where x is not 0: an (n, x.ndim) tensor of indices, or with `as_tuple` one vector for each dimension."""
+    array = value(x)
+    if as_tuple:
+        found = xp(array).nonzero(array.reshape(1) if array.ndim == 0 else array)
+        return tuple([_like(x, i) for i in found])
+    return argwhere(x)
+
+
+def argwhere(x):
+    """Where x is not 0, as an (n, x.ndim) tensor of indices."""
+    array = value(x)
+    return _like(x, xp(array).argwhere(array))
+
+
+def count_nonzero(x, dim=None):
+    """How many elements are not 0, in all or along `dim`."""
+    array = value(x)
+    dims = None if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    axis = None if dims is None else tuple([check_dim("count_nonzero", d, array.ndim) for d in dims])
+    return _like(x, xp(array).asarray(xp(array).count_nonzero(array, axis=axis), dtype=np.int64))
+
+
+def one_hot(x, num_classes=-1):
+    """Integers as vectors of 0 with a single 1: (...) -> (..., num_classes), int64. -1 counts the classes.
+
+    Write `.float()` after it to compute with it. Raises DimError for an integer outside 0 .. num_classes - 1.
+    """
+    array = value(x)
+    expect(array.dtype.kind in "iu", "one_hot: takes integers\n  write x.long()", x, error=DtypeError)
+    lib = xp(array)
+    if num_classes == -1:
+        expect(array.size > 0, "one_hot: an empty tensor does not tell num_classes", x, error=ArgumentError)
+        num_classes = int(array.max()) + 1
+    expect(num_classes > 0 or not array.size, f"one_hot: num_classes={num_classes}", x, error=ArgumentError)
+    if lib is np and array.size and (array.min() < 0 or array.max() >= num_classes):
+        raise DimError(f"one_hot: classes go from 0 to {num_classes - 1}, got {array.min()} to {array.max()}")
+    return _like(x, (array[..., None] == lib.arange(num_classes)).astype(np.int64))
+
+
+def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
+    """The different values of x in ascending order (along `dim`: the different slices).
+
+    return_inverse   also, for each element of x, where its value stands among them
+    return_counts    also how often each occurs
+    """
+    array, lib = value(x), xp(value(x))
+    axis = None if dim is None else check_dim("unique", dim, array.ndim)
+    given = {"equal_nan": False} if lib is np or axis is None else {}
+    found = lib.unique(array, return_inverse=True, return_counts=True, axis=axis, **given)
+    values, inverse, counts = found
+    results = [values]
+    if return_inverse:
+        results.append(inverse.reshape(array.shape if axis is None else -1).astype(np.int64, copy=False))
+    if return_counts:
+        results.append(counts.astype(np.int64, copy=False))
+    results = tuple([_like(x, r) for r in results])
+    return results if len(results) > 1 else results[0]
+
+
+def unique_consecutive(x, return_inverse=False, return_counts=False):
+    """x flattened, with runs of one value as a single element."""
+    flat, lib = value(x).reshape(-1), xp(value(x))
+    first = lib.concatenate((lib.ones(min(flat.size, 1), bool), flat[1:] != flat[:-1]))
+    starts = lib.flatnonzero(first)
+    results = [flat[starts]]
+    if return_inverse:
+        results.append((lib.cumsum(first) - 1).reshape(value(x).shape))
+    if return_counts:
+        results.append(lib.diff(lib.concatenate((starts, lib.asarray([flat.size])))))
+    results = tuple([_like(x, r) for r in results])
+    return results if len(results) > 1 else results[0]
+
+
+def bincount(x, weights=None, minlength=0):
+    """How often each integer 0, 1, ... occurs in the vector x; with `weights`, the sum of their weights."""
+    array = value(x)
+    expect(array.ndim == 1 and array.dtype.kind in "iu", "bincount: takes a vector of integers", x, error=DtypeError)
+    expect(minlength >= 0, f"bincount: minlength must be at least 0, not {minlength}", error=ArgumentError)
+    lib = xp(array)
+    if lib is np and array.size and array.min() < 0:
+        raise ArgumentError(f"bincount: integers must be at least 0, got {array.min()}")
+    if weights is None:
+        return _like(x, lib.bincount(array, minlength=minlength).astype(np.int64, copy=False))
+    heavy = value(weights)
+    expect(heavy.shape == array.shape, "bincount: x and weights must be of one shape", x, weights, error=ArgumentError)
+    kind = heavy.dtype if heavy.dtype.kind == "f" else np.float64
+    return _like(x, lib.bincount(array, heavy, minlength).astype(kind, copy=False))
+
+
+def searchsorted(sorted_sequence, values, right=False, side=None):
+    """Where each value would be inserted to keep a sequence sorted: before its equals, or with right=True behind.
+
+    A vector serves all values; rows (..., n) each serve the values (..., m) of the same row.
+    """
+    given = values
+    sequence = value(sorted_sequence)
+    lib = xp(sequence)
+    values = lib.asarray(value(values), None if hasattr(values, "dtype") else sequence.dtype)
+    expect(
+        side in (None, "left", "right"), f'searchsorted: side is "left" or "right", not {side!r}', error=ArgumentError
+    )
+    expect(not (right and side == "left"), 'searchsorted: right=True and side="left" disagree', error=ArgumentError)
+    side = side or ("right" if right else "left")
+    if sequence.ndim == 1:
+        found = lib.searchsorted(sequence, values, side)
+    else:
+        expect(
+            sequence.ndim > 1 and sequence.shape[:-1] == values.shape[:-1],
+            "searchsorted: sequence (..., n) and values (..., m) must agree in all but the last dimension",
+            sequence,
+            values,
+        )
+        rows = zip(sequence.reshape(-1, sequence.shape[-1]), values.reshape(-1, values.shape[-1]))
+        found = [lib.searchsorted(s, v, side) for s, v in rows]
+        found = lib.stack(found).reshape(values.shape) if found else lib.zeros(values.shape, np.int64)
+    found = lib.asarray(found, np.int64)
+    return wrap(found) if isinstance(given, Tensor) or isinstance(sorted_sequence, Tensor) else found
+
+
+def bucketize(x, boundaries, right=False):
+    """The bucket of each x between ascending `boundaries`: i with boundaries[i-1] < x <= boundaries[i].
+
+    right=True closes the buckets on the left instead.
+    """
+    if value(boundaries).ndim != 1:
+        raise ArgumentError(f"bucketize: boundaries must be a vector, got {describe(boundaries)}")
+    return searchsorted(boundaries, x, right)
