@@ -53,8 +53,12 @@ class Generator:
     def __repr__(self):
         return f"Generator(seed={self.seed}, stream={self.stream}, counter={self.counter})"
 
-    # -- state
-    # --------------------------------------------------------------------------------------------------------
+    def __getstate__(self):  # a lock can be neither copied nor pickled
+        return self.get_state()
+
+    def __setstate__(self, state):
+        self.__init__()
+        self.set_state(state)
 
     def manual_seed(self, seed):
         """Start again from `seed`. Returns self."""
@@ -101,14 +105,11 @@ class Generator:
             self.counter = (first + -(-words // 4)) % 2**64
         return self.seed, self.stream, first
 
-    # -- draws
-    # --------------------------------------------------------------------------------------------------------
-
     def bits(self, n, device="cpu"):
         """n random 32-bit words: (n,) uint32."""
         n = _size(n)[0]
         place = self.reserve(n)
-        kernel = _kernel(device)
+        kernel = _kernel(device, n)
         return philox(*place, n, library(device)) if kernel is None else kernel.bits(*place, n)
 
     def uniform(self, shape=(), low=0.0, high=1.0, dtype=np.float32, device="cpu"):
@@ -138,7 +139,7 @@ class Generator:
             lib = xp(u)
             radius, angle = lib.sqrt(-2 * lib.log1p(-u[:, 0])), 2 * math.pi * u[:, 1]
             z = lib.stack([radius * lib.cos(angle), radius * lib.sin(angle)], axis=1)
-        elif (kernel := _kernel(device)) is not None:
+        elif (kernel := _kernel(device, 2 * pairs)) is not None:
             return kernel.normal(*self.reserve(2 * pairs), n).reshape(shape)
         else:
             z = box_muller(self.bits(2 * pairs, device).reshape(-1, 2))
@@ -198,7 +199,8 @@ class Generator:
         p = lib.asarray(p, dtype=np.float64)
         expect(bool(((p >= 0) & (p <= 1)).all()), "bernoulli: p must lie in [0, 1]", p, error=ArgumentError)
         n, shape = _size(p.shape if shape is None else shape)
-        expect(np.broadcast_shapes(p.shape, shape) == shape, f"bernoulli: p does not broadcast to {shape}", p)
+        fits = p.ndim <= len(shape) and all(a in (1, b) for a, b in zip(p.shape[::-1], shape[::-1]))
+        expect(fits, f"bernoulli: p does not broadcast to {shape}", p)
         return self.bits(n, device).reshape(shape) < p * 2.0**32
 
     def exponential(self, shape=(), device="cpu"):
@@ -300,8 +302,18 @@ def _floor(x):
     return xp(x).floor(x)
 
 
-def _kernel(device):
-    return kernels.find(library(device).empty(0, F), "random")
+_PROBE = np.empty(0, F)
+_patience = 1_000_000  # numbers that the array code draws before it is worth a third of a second to load Numba for them
+
+
+def _kernel(device, n):
+    global _patience
+    if device != "cpu":
+        return kernels.find(library(device).empty(0, F), "random")
+    if _patience > 0:
+        _patience -= n + 1000
+        return None
+    return kernels.find(_PROBE, "random")
 
 
 def _integer(value, name):

@@ -1,4 +1,4 @@
-"""Archives opened without trust: zip and tar files whose members cannot leave the folder, lie about their size, or bomb.
+"""Archives opened without trust: no member of a zip or tar file leaves the folder, lies about its size, or bombs.
 
     extract("set.tar.gz", folder)             all regular files, into a new folder, or nothing at all
     read("set.zip", ["train.csv"])            some members, in memory
@@ -13,6 +13,7 @@ grow `RATIO`-fold (past a small allowance) and to `LARGEST` bytes.
 import os
 import shutil
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ..errors import DataError
@@ -66,13 +67,15 @@ def read(archive, names):
     return found
 
 
-def gunzip(path, limit=LARGEST):
+def gunzip(path):
     """What the gzip file at `path` holds, as bytes. Raises DataError, for a bomb too."""
     import gzip
     import zlib
 
-    budget = _Budget(path, limit)
+    budget = _Budget(path)
     try:
+        if budget.size == 0:
+            raise EOFError("it is empty")
         with gzip.open(path) as file:
             return b"".join(budget.blocks(file))
     except (OSError, EOFError, zlib.error) as problem:
@@ -143,7 +146,8 @@ def _tar_members(path):
                 names.refuse(info.name, "is a link, a device or another special file")
             name = names.checked(info.name, folder=info.isdir())
             if info.isreg():
-                yield name, iter(lambda body=archive.extractfile(info): body.read(BLOCK), b"")
+                body = archive.extractfile(info)
+                yield name, iter(partial(body.read, BLOCK), b"")
 
 
 @contextmanager
@@ -164,16 +168,17 @@ def _decompressed(path):
 class _Budget:
     """How many bytes may still come out of one archive."""
 
-    def __init__(self, path, limit=LARGEST):
+    def __init__(self, path):
         self.path = path
-        self.limit = min(limit, max(ALLOWANCE, RATIO * Path(path).stat().st_size))
+        self.size = Path(path).stat().st_size
+        self.limit = min(LARGEST, max(ALLOWANCE, RATIO * self.size))
         self.left = self.limit
 
     def spend(self, count):
         self.left -= count
         if self.left < 0:
             raise DataError(
-                f"{self.path}: it unpacks to more than {self.limit:,} bytes, {RATIO} times its size: a bomb, not data"
+                f"{self.path}: {self.size:,} bytes that unpack to more than {self.limit:,}: a bomb, not data"
             )
 
     def blocks(self, body):
@@ -205,7 +210,7 @@ class _Names:
         raise DataError(f"{self.path}: member {name!r} {why}: nothing of this archive is unpacked")
 
     def checked(self, name, folder):
-        """`name` with a leading "./" and a folder's final "/" taken off. Raises DataError for a name that is not safe."""
+        """`name` without a leading "./" and a folder's final "/". Raises DataError for a name that is not safe."""
         parts = [part for part in name.rstrip("/").split("/") if part != "."] if folder else name.split("/")
         if parts[:1] == ["."]:
             parts = parts[1:]

@@ -126,5 +126,7 @@ def random_split(dataset, lengths, generator=None):
 def checked_index(index, length, name):
     """A row number in 0..length-1, counted from the end if negative. Raises DimError, which is an IndexError."""
     if not -length <= index < length:
-        raise DimError(f"{name}: row {index} of {length}\n  rows are 0 to {length - 1}, or -{length} to -1 from the end")
+        raise DimError(
+            f"{name}: row {index} of {length}\n  rows are 0 to {length - 1}, or -{length} to -1 from the end"
+        )
     return int(index) % length

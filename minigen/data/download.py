@@ -57,7 +57,12 @@ def download(
     Raises DownloadError.
     """
     urls = [url] if isinstance(url, str) else list(url)
-    expect(urls and all(_is_http(u) for u in urls), "download: an address starts with http:// or https://", url, error=ArgumentError)
+    expect(
+        urls and all(_is_http(u) for u in urls),
+        "download: an address starts with http:// or https://",
+        url,
+        error=ArgumentError,
+    )
     expect(
         sha256 or md5,
         "download: nothing is fetched unchecked: give sha256= (or md5=), the hash that the file must have",
@@ -100,7 +105,7 @@ class _Promise:
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, self.algorithm).hexdigest()
         if found != self.digest:
-            return f"its {self.algorithm} is {found}, where {self.digest} is expected: it is another file, or it was changed"
+            return f"its {self.algorithm} is {found}, and {self.digest} is expected: it is another file, or damaged"
         return None
 
 
@@ -113,7 +118,7 @@ class _Lasting(Exception):
 
 
 def _try(url, part, promise, timeout, retries, pause, progress):
-    """Fetch `url` into `part`, trying again where that may help. None if it is whole and right, else what went wrong."""
+    """Fetch `url` into `part`, trying again where that may help. None if it is whole and right, else what is wrong."""
     problem = "no attempt was made"
     for attempt in range(retries + 1):
         if attempt:
@@ -222,7 +227,9 @@ def _total_length(answer, have):
     if answer.status == 206:
         start, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if not start.startswith(f"{have}-"):
-            raise _Lasting(f"the server was asked for bytes from {have:,} on and sends others ({start or 'it does not say which'})")
+            raise _Lasting(
+                f"the server was asked for bytes from {have:,} on and sends others ({start or 'it does not say which'})"
+            )
         return int(total) if total.isdigit() else None
     length = answer.headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
@@ -246,7 +253,12 @@ def _opener():
         http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     opener = request.OpenerDirector()
-    handlers = [request.ProxyHandler(), request.UnknownHandler(), request.HTTPHandler(), request.HTTPDefaultErrorHandler()]
+    handlers = [
+        request.ProxyHandler(),
+        request.UnknownHandler(),
+        request.HTTPHandler(),
+        request.HTTPDefaultErrorHandler(),
+    ]
     handlers += [Redirects(), request.HTTPErrorProcessor()]
     if hasattr(request, "HTTPSHandler"):  # absent where Python was built without ssl
         handlers.append(request.HTTPSHandler())

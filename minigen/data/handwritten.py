@@ -43,6 +43,8 @@ def _table():
     try:
         text = gzip.decompress(_FILE.read_bytes()).decode("ascii")
     except (OSError, EOFError, ValueError) as problem:
-        raise DataError(f"digits: {_FILE} cannot be read ({problem})\n  reinstall minigen: it ships this file") from None
+        raise DataError(
+            f"digits: {_FILE} cannot be read ({problem})\n  reinstall minigen: it ships this file"
+        ) from None
     table = np.array(text.replace("\n", ",").rstrip(",").split(","), dtype=np.uint8).reshape(1797, 65)
     return table[:, :64], table[:, 64]

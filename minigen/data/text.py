@@ -1,7 +1,7 @@
 """Real text: any file the user names, and the source of Python's own standard library, which everyone has.
 
-    train = standard_library_text("train")           # some ten million characters, no network
-    valid = text_file("notes.txt", split="valid")    # the last tenth
+train = standard_library_text("train")           # some ten million characters, no network
+valid = text_file("notes.txt", split="valid")    # the last tenth
 """
 
 import os
@@ -36,7 +36,7 @@ def text_file(path, split="all", encoding="utf-8", at_least=16):
     except UnicodeDecodeError as problem:
         line = raw.count(b"\n", 0, problem.start) + 1
         raise DataError(
-            f"{path}: byte {problem.start:,} (line {line:,}) is not {encoding}: {raw[problem.start : problem.start + 4]!r}\n"
+            f"{path}: byte {problem.start:,}, on line {line:,}, is not {encoding} ({problem.reason})\n"
             f'  name the encoding it was written in, for instance encoding="latin-1", or save it as UTF-8'
         ) from None
     if "\0" in text:

@@ -78,7 +78,7 @@ def _bad_call(node):
         yield node.lineno, f"{name}()"
     if name.rpartition(".")[2] in ("import_module", "__import__") and "pickle" in ast.unparse(node):
         yield node.lineno, "import pickle"
-    if name.endswith(".extractall") or name.endswith(".unpack_archive") or name == "unpack_archive":
+    if name.endswith((".extractall", ".unpack_archive")):
         yield node.lineno, "extractall()"
     for option in ("allow_pickle", "shell"):
         if option in options and not _is_false(options[option]):

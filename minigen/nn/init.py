@@ -37,13 +37,13 @@ def _write(tensor, values):
     return tensor
 
 
-def _draw(kind, tensor, generator, shape=None):
-    """Uniform or normal numbers, of `tensor`'s type and on its device."""
+def _draw(kind, tensor, generator, shape=None, *bounds):
+    """Uniform (on [0, 1) or between bounds) or normal numbers, of `tensor`'s type and on its device."""
     from .. import random
 
     generator = random.default_generator if generator is None else generator
     shape = tensor.shape if shape is None else shape
-    return getattr(generator, kind)(shape, dtype=tensor.dtype, device=tensor.device)
+    return getattr(generator, kind)(shape, *bounds, dtype=tensor.dtype, device=tensor.device)
 
 
 # Without looking at the shape
@@ -51,7 +51,7 @@ def _draw(kind, tensor, generator, shape=None):
 
 def uniform_(tensor, a=0.0, b=1.0, generator=None):
     """Uniform on [a, b)."""
-    return _write(tensor, a + (b - a) * _draw("uniform", tensor, generator))
+    return _write(tensor, _draw("uniform", tensor, generator, None, a, b))
 
 
 def normal_(tensor, mean=0.0, std=1.0, generator=None):
@@ -82,14 +82,14 @@ def _truncated_by_rejection(tensor, mean, std, a, b, generator):
     """Uniform proposals on [a, b], kept with probability density(x) / density(mode)."""
     library = xp(tensor.data)
     peak = (min(max(mean, a), b) - mean) / std
-    x = a + (b - a) * _draw("uniform", tensor, generator)
+    x = _draw("uniform", tensor, generator, None, a, b)
     undecided = library.ones(tensor.shape, bool)
     while bool(undecided.any()):
         z = (x[undecided] - mean) / std
         keep = _draw("uniform", tensor, generator, z.shape) <= library.exp(0.5 * (peak**2 - z * z))
         where = library.nonzero(undecided)
         undecided[where] = ~keep
-        x[undecided] = a + (b - a) * _draw("uniform", tensor, generator, (int(undecided.sum()),))
+        x[undecided] = _draw("uniform", tensor, generator, (int(undecided.sum()),), a, b)
     return _write(tensor, x)
 
 

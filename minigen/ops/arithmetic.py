@@ -285,11 +285,14 @@ _where.gradient(
 
 
 def where(condition, a=None, b=None):
-    """a where `condition` holds, b elsewhere; all three broadcast. `where(condition)` alone: where it holds, as indices."""
+    """a where `condition` holds, b elsewhere; all three broadcast.
+
+    `where(condition)` alone gives the indices where it holds, one vector for each dimension.
+    """
     if not hasattr(condition, "dtype") or condition.dtype.kind != "b":
         raise DtypeError(f"where: the condition is made of booleans\n  got {describe(condition)}; write x != 0")
     if a is None and b is None:
-        from .indexing import nonzero
+        from .counting import nonzero
 
         return nonzero(condition, as_tuple=True)
     if not hasattr(a, "dtype") and not hasattr(b, "dtype"):  # two numbers
@@ -413,3 +416,9 @@ def addcmul(x, a, b, *, value=1):
 def addcdiv(x, a, b, *, value=1):
     """x + value * a / b, elementwise."""
     return add(x, _div(a, b), alpha=value)
+
+
+# PyTorch's second names
+
+absolute, negative = abs, neg
+subtract, multiply, divide, true_divide = sub, mul, div, div

@@ -9,23 +9,8 @@ import numpy as np
 
 from ..autograd import op
 from ..device import device_of, is_array, to_device, xp
-from ..errors import ArgumentError, DtypeError, describe
+from ..errors import DtypeError, describe
 from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
-
-__all__ = [
-    "bool",
-    "byte",
-    "cast",
-    "char",
-    "clone",
-    "contiguous",
-    "cpu",
-    "cuda",
-    "double",
-    "float",
-    "floating",
-]
-__all__ += ["half", "int", "long", "short", "to", "type_as"]
 
 
 def floating(x):
@@ -33,9 +18,7 @@ def floating(x):
     try:
         return x if x.dtype.kind == "f" else x.astype(float32)
     except AttributeError:
-        raise DtypeError(
-            f"got {describe(x)} where a tensor or an array belongs\n  write minigen.tensor(...)"
-        ) from None
+        raise DtypeError(f"got {describe(x)} where a tensor or an array belongs\n  write minigen.tensor(...)") from None
 
 
 @op

@@ -142,7 +142,10 @@ def bitwise_not(x):
 
 
 def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
-    """Whether |a - b| <= atol + rtol * |b|, elementwise. Equal infinities are close, NaN to nothing (but `equal_nan`)."""
+    """Whether |a - b| <= atol + rtol * |b|, elementwise.
+
+    Equal infinities are close; NaN is close to nothing, or with `equal_nan` to NaN.
+    """
     a, b = value(a), value(b)
     if a.dtype != b.dtype:
         raise DtypeError(f"isclose: {describe(a)} and {describe(b)} are of two types\n  write x.to(y.dtype)")

@@ -10,24 +10,6 @@ from ..autograd import op
 from ..device import xp
 from .casting import floating
 
-__all__ = [
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
-    "cos",
-    "cosh",
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log1p",
-]
-__all__ += ["log2", "log10", "reciprocal", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "square", "tan", "tanh"]
-
-
 # Powers and roots
 
 
@@ -188,6 +170,16 @@ def atan(x):
 
 
 atan.gradient(x=lambda g, x: g / (1.0 + x * x))
+
+
+@op(promotes=True)
+def atan2(a, b):
+    """The angle in [-pi, pi] of the point whose height is a and whose width is b, elementwise: atan(a / b) and more."""
+    lib = xp(a)
+    return lib.arctan2(floating(a), floating(b))
+
+
+atan2.gradient(a=lambda g, a, b: g * (b / (a * a + b * b)), b=lambda g, a, b: g * (-a / (a * a + b * b)))
 
 
 # The hyperbolic functions and their inverses

@@ -1,10 +1,11 @@
 """Joining tensors and cutting them up: cat, stack, split, chunk, unbind."""
 
 import functools
+import itertools
 
 from ..autograd import Op, check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DtypeError, ShapeError, expect
+from ..errors import ArgumentError, DtypeError, expect
 from ..tensor import value
 from .shape import _reshape, sizes, unsqueeze
 
@@ -25,9 +26,14 @@ def _(g, shapes, dim):
 
 
 def cat(tensors, dim=0):
-    """Tensors end to end along `dim`; their other sizes must be equal. Raises ShapeError otherwise."""
+    """Tensors end to end along `dim`; their other sizes must be equal. Raises ShapeError otherwise.
+
+    An empty vector, (0,), joins anything: a loop may start from it.
+    """
     tensors = _several("cat", tensors)
-    first = tensors[0]
+    first = next((x for x in tensors if tuple(x.shape) != (0,)), tensors[0])
+    if first.ndim > 1:
+        tensors = [x for x in tensors if tuple(x.shape) != (0,)]
     expect(
         all([x.ndim for x in tensors]), "cat: a 0-d tensor has no dimension to join along; stack() adds one", *tensors
     )
@@ -145,7 +151,7 @@ def tensor_split(x, indices_or_sections, dim=0):
     given = given.tolist() if hasattr(given, "tolist") else given
     if isinstance(given, (tuple, list)):
         places = [0, *[slice(None, i).indices(n)[1] for i in given], n]
-        pieces = [(a, max(a, b)) for a, b in zip(places, places[1:])]
+        pieces = [(a, max(a, b)) for a, b in itertools.pairwise(places)]
         return tuple([x[(slice(None),) * dim + (slice(a, b),)] for a, b in pieces])
     expect(given > 0, f"tensor_split: sections must be positive, not {given}", error=ArgumentError)
     small, larger = divmod(n, given)

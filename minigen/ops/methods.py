@@ -13,6 +13,7 @@ from . import (
     comparison,
     counting,
     creation,
+    einsum,
     elementary,
     indexing,
     inplace,
@@ -21,31 +22,43 @@ from . import (
     picking,
     rearranging,
     reduction,
+    scans,
     scatter,
     shape,
     sorting,
+    special,
 )
 
 PUBLIC = {
     arithmetic: (
-        "abs add ceil clamp div floor floor_divide frac maximum minimum mul neg pow remainder round sign sub "
-        "trunc where"
+        "abs absolute add addcdiv addcmul ceil clamp clip copysign div divide floor floor_divide fmod frac "
+        "heaviside hypot lerp maximum minimum mul multiply nan_to_num neg negative pow remainder round rsub "
+        "sign sub subtract trunc true_divide where"
     ),
     elementary: (
-        "acos acosh asin asinh atan atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
+        "acos acosh asin asinh atan atan2 atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
         "sigmoid sin sinh sqrt square tan tanh"
     ),
-    comparison: "eq ne lt le gt ge isnan isinf isfinite logical_not",
-    creation: "arange eye full linspace ones ones_like rand randn zeros zeros_like",
+    comparison: (
+        "allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan "
+        "le logical_and logical_not logical_or logical_xor lt ne signbit"
+    ),
+    special: "erf erfc logaddexp logit xlogy",
+    scans: "cummax cummin cumprod cumsum logcumsumexp",
+    creation: (
+        "arange bernoulli empty empty_like eye full full_like linspace logspace multinomial normal ones "
+        "ones_like rand rand_like randint randint_like randn randn_like randperm zeros zeros_like"
+    ),
     casting: "clone",
     indexing: "",
     joining: "cat concat concatenate stack split chunk tensor_split unbind",
-    linalg: "matmul",
-    reduction: "all amax amin any argmax argmin logsumexp max mean min prod std sum var",
+    reduction: (
+        "all amax amin aminmax any argmax argmin logsumexp max mean min nanmean nansum norm prod std std_mean "
+        "sum var var_mean"
+    ),
     picking: "gather take_along_dim take index_select masked_select",
     scatter: (
-        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill "
-        "index_put"
+        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put"
     ),
     rearranging: (
         "narrow select flip fliplr flipud roll rot90 tile repeat_interleave tril triu diagonal diag "
@@ -56,30 +69,40 @@ PUBLIC = {
         "moveaxis t broadcast_to broadcast_tensors"
     ),
     sorting: "sort argsort msort topk kthvalue median",
-    counting: "nonzero argwhere count_nonzero unique unique_consecutive bincount searchsorted bucketize",
+    linalg: ("matmul mm bmm mv dot vdot inner outer ger addmm addmv addr baddbmm addbmm kron trace cross tensordot"),
+    einsum: "einsum",
+    counting: ("nonzero argwhere count_nonzero unique unique_consecutive bincount one_hot searchsorted bucketize"),
 }
 
 METHODS = {
     arithmetic: (
-        "abs add ceil clamp div floor floor_divide frac maximum minimum mul neg pow remainder round sign sub "
-        "trunc"
+        "abs absolute add addcdiv addcmul ceil clamp clip copysign div divide floor floor_divide fmod frac "
+        "heaviside hypot lerp maximum minimum mul multiply nan_to_num neg negative pow remainder round sign "
+        "sub subtract trunc true_divide"
     ),
     elementary: (
-        "acos acosh asin asinh atan atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
+        "acos acosh asin asinh atan atan2 atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
         "sigmoid sin sinh sqrt square tan tanh"
     ),
-    casting: ("bool byte char clone contiguous cpu cuda double float half int long short to type_as"),
-    comparison: "eq ne lt le gt ge isnan isinf isfinite logical_not",
+    special: "erf erfc logaddexp logit xlogy",
+    scans: "cummax cummin cumprod cumsum logcumsumexp",
+    casting: "bool byte char clone contiguous cpu cuda double float half int long short to type_as",
     indexing: "",
-    inplace: "add_ copy_ div_ fill_ mul_ sub_ zero_",
+    inplace: (
+        "abs_ add_ addcdiv_ addcmul_ bernoulli_ ceil_ clamp_ clip_ copy_ cos_ div_ exp_ exponential_ fill_ "
+        "floor_ floor_divide_ index_add_ index_copy_ index_fill_ lerp_ log_ masked_fill_ mul_ nan_to_num_ "
+        "neg_ normal_ pow_ random_ reciprocal_ remainder_ round_ rsqrt_ scatter_ scatter_add_ sigmoid_ sign_ "
+        "sin_ sqrt_ square_ sub_ tanh_ trunc_ uniform_ zero_"
+    ),
     joining: "split chunk tensor_split unbind",
-    linalg: "matmul",
-    reduction: "all amax amin any argmax argmin logsumexp max mean min prod std sum var",
+    reduction: (
+        "all amax amin aminmax any argmax argmin logsumexp max mean min nanmean nansum norm prod std std_mean "
+        "sum var var_mean"
+    ),
     autograd: "backward register_hook retain_grad",
     picking: "gather take_along_dim take index_select masked_select",
     scatter: (
-        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill "
-        "index_put"
+        "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put"
     ),
     rearranging: (
         "narrow select flip fliplr flipud roll rot90 tile repeat_interleave tril triu diagonal diag "
@@ -90,6 +113,7 @@ METHODS = {
         "moveaxis t broadcast_to view reshape_as view_as expand expand_as"
     ),
     sorting: "sort argsort msort topk kthvalue median",
+    linalg: "matmul mm bmm mv dot vdot inner outer ger addmm addmv addr baddbmm addbmm kron trace cross",
     counting: "nonzero argwhere count_nonzero unique unique_consecutive bincount",
 }
 
@@ -118,12 +142,17 @@ OPERATORS = {
     "__ror__": comparison.bitwise_or,
     "__xor__": comparison.bitwise_xor,
     "__rxor__": comparison.bitwise_xor,
-    "__eq__": comparison.eq,
-    "__ne__": comparison.ne,
+    "__eq__": comparison.equals,
+    "__ne__": comparison.differs,
     "__lt__": comparison.lt,
     "__le__": comparison.le,
     "__gt__": comparison.gt,
     "__ge__": comparison.ge,
+    "__iadd__": inplace.iadd,
+    "__isub__": inplace.isub,
+    "__imul__": inplace.imul,
+    "__itruediv__": inplace.itruediv,
+    "__ipow__": inplace.ipow,
     "__getitem__": indexing.getitem,
     "__setitem__": indexing.setitem,
     "__matmul__": linalg.matmul,

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..autograd import check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DimError, ShapeError, expect
+from ..errors import ArgumentError, DimError, DtypeError, ShapeError, expect
 from ..tensor import Tensor, value
 from .indexing import getitem
 from .joining import cat
@@ -17,6 +17,8 @@ from .shape import _expand, _reshape, check_dims, sizes, unsqueeze
 def narrow(x, dim, start, length):
     """x from `start` on, `length` long, along `dim`. A view."""
     dim = _within("narrow", x, dim)
+    whole = not hasattr(start, "dtype") or (start.ndim == 0 and start.dtype.kind in "iu")
+    expect(whole, "narrow: start must be an integer", start, error=DtypeError)
     start, length, n = int(start), int(length), x.shape[dim]
     first = start + n if start < 0 else start
     if length < 0 or not 0 <= first <= n - length:
@@ -46,9 +48,10 @@ def _flip(x, dims):
 _flip.gradient(x=lambda g, dims: _flip(g, dims))
 
 
-def flip(x, *dims):
-    """x in reverse order along `dims`. A copy; `x[::-1]` is the view."""
-    return _flip(x, check_dims("flip", sizes("flip", dims), x.ndim) if x.ndim else ())
+def flip(x, *given, dims=None):
+    """x in reverse order along dims: `x.flip(0, 1)` or `x.flip(dims=(0, 1))`. A copy; `x[::-1]` is the view."""
+    dims = sizes("flip", given if dims is None else (dims,) if isinstance(dims, (tuple, list)) else ((dims,),))
+    return _flip(x, check_dims("flip", dims, x.ndim) if x.ndim else ())
 
 
 def fliplr(x):
@@ -79,7 +82,7 @@ def roll(x, shifts, dims=None):
         return _reshape(_roll(_reshape(x, (-1,)), shifts, (0,)), tuple(x.shape))
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     expect(len(dims) == len(shifts), f"roll: {len(shifts)} shifts for {len(dims)} dims", error=ArgumentError)
-    return _roll(x, shifts, tuple([_within("roll", x, d) for d in dims])) if x.ndim else x
+    return _roll(x, shifts, tuple([_within("roll", x, d) for d in dims]))
 
 
 def rot90(x, k=1, dims=(0, 1)):
@@ -109,14 +112,17 @@ def repeat(x, *repeats):
     return _reshape(stretched, tuple([r * n for r, n in zip(repeats, shape)]))
 
 
-def tile(x, *repeats):
+def tile(x, *repeats, dims=None):
     """`repeat`, with 1 for the leading dimensions that are not named."""
-    repeats = sizes("tile", repeats)
+    repeats = sizes("tile", repeats if dims is None else (dims,))
     return repeat(x, (1,) * (x.ndim - len(repeats)) + repeats)
 
 
-def repeat_interleave(x, repeats, dim=None):
-    """Each element along `dim` (each of all, without it) `repeats` times in a row; repeats may be one for each."""
+def repeat_interleave(x, repeats, dim=None, *, output_size=None):
+    """Each element along `dim` (each of all, without it) `repeats` times in a row; repeats may be one for each.
+
+    output_size   the sum of the repeats, which is checked where it is given
+    """
     if dim is None:
         x, dim = _reshape(x, (-1,)), 0
     dim = _within("repeat_interleave", x, dim)
@@ -131,6 +137,8 @@ def repeat_interleave(x, repeats, dim=None):
     expect(counts.shape == (n,), f"repeat_interleave: repeats must be one number or {n} of them", counts)
     expect(counts.dtype.kind in "iu", "repeat_interleave: repeats must be integers", counts, error=ArgumentError)
     expect(not (counts < 0).any(), "repeat_interleave: repeats must be at least 0", error=ArgumentError)
+    total = int(counts.sum())
+    expect(output_size in (None, total), f"repeat_interleave: output_size={output_size}, not {total}", error=ArgumentError)
     return index_select(x, dim, lib.repeat(lib.arange(n), counts.tolist()))
 
 
@@ -152,7 +160,7 @@ _triu.gradient(x=lambda g, diagonal: _triu(g, diagonal))
 
 
 def tril(x, diagonal=0):
-    """The lower triangle of each matrix, up to and with the given diagonal (0 the main one, 1 above it); 0 elsewhere."""
+    """The lower triangle of each matrix, up to and with a diagonal (0 the main one, 1 above it); 0 elsewhere."""
     expect(x.ndim >= 2, "tril: needs at least 2 dimensions", x)
     return _tril(x, diagonal)
 

@@ -1,121 +1,232 @@
-"""Reductions: sum, mean, var, the largest and smallest, logsumexp, prod, norm.
+"""Reductions: sum, mean, prod, var, std, norm, logsumexp, the largest and the smallest, all and any.
 
-Each takes `dim`, a dimension or a tuple of them (None for all), and `keepdim`. A gradient goes back to every place
-that was reduced: `spread` is that step, and the gradient of `spread` is a sum.
+Each takes `dim`, one dimension or a tuple of them (None for all), and `keepdim`, which leaves them in place with size
+1. A gradient goes back to every place that was summed: `spread` is that step, and its own gradient is a sum.
 """
 
 import builtins
 import math
-from collections import namedtuple
+from typing import NamedTuple
 
 from ..autograd import check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DimError, DtypeError, describe
-from ..tensor import float32, int64
-from .arithmetic import maximum, minimum
-from .casting import cast
+from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
+from ..tensor import Tensor, float16, float32, int64, value
+from .arithmetic import _where, maximum, minimum, where
+from .arithmetic import abs as _abs
+from .casting import cast, floating
+from .elementary import exp
+from .indexing import _pick
+from .joining import _cat
+from .picking import along
+from .shape import _permute, _reshape, check_dims
 
 
-def dims(name, x, dim):
-    """`dim` as None (all) or a tuple of dimensions counted from the front. Raises DimError."""
-    if dim is None:
+class Extreme(NamedTuple):
+    """What `max(dim)` and `min(dim)` return: `values, indices = x.max(1)` or `x.max(1).values`."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class Extremes(NamedTuple):
+    """What `aminmax` returns."""
+
+    min: Tensor
+    max: Tensor
+
+
+def reduced(name, x, dim):
+    """`dim` as a tuple of dimensions counted from the front, or None for all. Raises DimError."""
+    if dim is None or dim == () or dim == []:
         return None
-    if not isinstance(dim, (tuple, list)):
-        return (check_dim(name, dim, x.ndim),)
-    if not dim:
-        return None
-    found = tuple([check_dim(name, d, x.ndim) for d in dim])
-    if len({*found}) != len(found):
-        raise DimError(f"{name}: dim={tuple(dim)} names a dimension twice")
-    return found if x.ndim else None
+    dim = check_dims(name, dim, x.ndim)
+    return dim if x.ndim else None
 
 
-def _kept(shape, dim):
+def count(shape, dim):
+    """How many elements of `shape` come together over `dim`."""
+    return math.prod(shape) if dim is None else math.prod([shape[i] for i in dim])
+
+
+def kept(shape, dim):
+    """`shape` with size 1 over `dim`."""
     return tuple([1 if dim is None or i in dim else n for i, n in enumerate(shape)])
 
 
 @op
 def spread(x, shape, dim):
     """What a reduction of `shape` over `dim` gave, seen again at every place it came from."""
-    return xp(x).broadcast_to(x.reshape(_kept(shape, dim)), shape)
+    return xp(x).broadcast_to(x.reshape(kept(shape, dim)), shape)
 
 
-spread.gradient(x=lambda g, x_shape, dim: _fold(g, dim, x_shape))
+spread.gradient(x=lambda g, x_shape, dim: _gathered(g, x_shape, dim))
 
 
 @op
-def _fold(x, dim, shape):
-    return x.sum(axis=dim).reshape(shape)
+def _gathered(x, shape, dim):
+    return _total(x, dim, False).reshape(shape)
 
 
-_fold.gradient(x=lambda g, x_shape, dim: spread(g, x_shape, dim))
+_gathered.gradient(x=lambda g, x_shape, dim: spread(g, x_shape, dim))
+
+
+def _total(x, dim, keepdim):
+    if x.dtype is float16:  # eleven bits are too few to add in
+        return x.sum(axis=dim, keepdims=keepdim, dtype=float32).astype(float16)
+    return x.sum(axis=dim, keepdims=keepdim)
+
+
+def _summable(x, dtype):
+    """x in the type that its sum has: `dtype` if given, int64 for integers and booleans."""
+    if dtype is not None:
+        return cast(x, dtype)
+    return x if x.dtype.kind == "f" else cast(x, int64)
+
+
+# Sums and means
 
 
 @op
 def _sum(x, dim, keepdim):
-    return x.sum(axis=dim, keepdims=keepdim)
+    return _total(x, dim, keepdim)
 
 
 _sum.gradient(x=lambda g, x_shape, dim: spread(g, x_shape, dim))
 
 
 def sum(x, dim=None, keepdim=False, *, dtype=None):
-    """The sum over `dim` (all dimensions if None). Integers and booleans give int64."""
-    if dtype is not None:
-        x = cast(x, dtype)
-    elif x.dtype.kind in "bui":
-        x = cast(x, int64)
-    return _sum(x, dims("sum", x, dim), keepdim)
+    """The sum over `dim`. Integers and booleans give int64; of no elements it is 0."""
+    return _sum(_summable(x, dtype), reduced("sum", x, dim), keepdim)
 
 
-def _count(x, dim):
-    return math.prod([n for i, n in enumerate(x.shape) if dim is None or i in dim])
+def nansum(x, dim=None, keepdim=False, *, dtype=None):
+    """The sum over `dim` of what is not NaN."""
+    return sum(where(x == x, x, 0), dim, keepdim, dtype=dtype)
 
 
 @op
 def _mean(x, dim, keepdim):
-    return x.sum(axis=dim, keepdims=keepdim) / _count(x, dim)
+    return _total(x, dim, keepdim) / count(x.shape, dim)
 
 
-_mean.gradient(x=lambda g, x_shape, dim: spread(g / _places(x_shape, dim), x_shape, dim))
-
-
-def _places(shape, dim):
-    return builtins.max(math.prod([n for i, n in enumerate(shape) if dim is None or i in dim]), 1)
+_mean.gradient(x=lambda g, x_shape, dim: spread(g / builtins.max(count(x_shape, dim), 1), x_shape, dim))
 
 
 def mean(x, dim=None, keepdim=False, *, dtype=None):
-    """The mean over `dim`. Integers are refused: write x.float().mean()."""
-    if dtype is not None:
-        x = cast(x, dtype)
-    elif x.dtype.kind != "f":
-        raise DtypeError(f"mean: of integers or booleans, {describe(x)}\n  write x.float().mean()")
-    return _mean(x, dims("mean", x, dim), keepdim)
+    """The mean over `dim`; of no elements it is NaN. Raises DtypeError for integers and booleans, unless `dtype`."""
+    x = x if dtype is None else cast(x, dtype)
+    if x.dtype.kind != "f":
+        raise DtypeError(f"mean: {describe(x)} has no mean of its own type\n  write x.float().mean()")
+    return _mean(x, reduced("mean", x, dim), keepdim)
+
+
+def nanmean(x, dim=None, keepdim=False, *, dtype=None):
+    """The mean over `dim` of what is not NaN."""
+    return nansum(x, dim, keepdim, dtype=dtype) / sum(cast(x == x, x.dtype), dim, keepdim)
+
+
+# Products
+
+
+@op
+def _prod(x, dim, keepdim):
+    return x.prod(axis=dim, keepdims=keepdim)
+
+
+@_prod.gradient
+def _(g, x, dim):
+    order = [i for i in range(x.ndim) if dim is not None and i not in dim]
+    order += [i for i in range(x.ndim) if dim is None or i in dim]
+    back = tuple([order.index(i) for i in range(x.ndim)])
+    rows = _permute(x, tuple(order))
+    others = _product_of_others(_reshape(rows, (-1, count(x.shape, dim)) if x.size else (0, 0)))
+    return spread(g, x.shape, dim) * _permute(_reshape(others, rows.shape), back)
+
+
+def _product_of_others(x):
+    """Each element of a row replaced by the product of all others in the row, without dividing: zeros are no trouble.
+
+    Elements are multiplied in pairs, the products in pairs, and so on: the others of an element are its partner times
+    the others of their pair. Only products are used, so this can be differentiated any number of times.
+    """
+    n = x.shape[-1]
+    if n < 2:
+        return x * 0.0 + 1.0
+    half = n // 2
+    a, b, odd = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
+    others = _product_of_others(_cat(a * b, odd, dim=1))
+    of_pair = others[:, :half]
+    return _cat(of_pair * b, of_pair * a, others[:, half:], dim=1)
+
+
+def prod(x, dim=None, keepdim=False, *, dtype=None):
+    """The product over `dim`. Integers and booleans give int64; of no elements it is 1."""
+    return _prod(_summable(x, dtype), reduced("prod", x, dim), keepdim)
+
+
+# Spread about the mean
 
 
 @op
 def _var(x, dim, correction, keepdim):
-    n = _count(x, dim)
-    centred = x - x.sum(axis=dim, keepdims=True) / n
-    return (centred * centred).sum(axis=dim, keepdims=keepdim) / builtins.max(0, n - correction)
+    n = count(x.shape, dim)
+    centred = x - _total(x, dim, True) / n
+    squares = _total(centred * centred, dim, keepdim)
+    return squares / builtins.max(0, n - correction)
 
 
 @_var.gradient
 def _(g, x, dim, correction):
-    n = _count(x, dim)
-    return spread(g, x.shape, dim) * (2.0 / (n - correction)) * (x - mean(x, dim, True))
+    n = count(x.shape, dim)
+    slope = 2.0 / (n - correction) if n != correction else math.inf
+    return spread(g, x.shape, dim) * (slope * (x - _mean(x, dim, True)))
 
 
-def var(x, dim=None, *, correction=1, keepdim=False, unbiased=None):
-    """The variance over `dim`, divided by n - correction."""
+def var(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """The variance over `dim`: the squared distances from the mean, added up and divided by n - correction.
+
+    correction is 1 (Bessel's) unless given; `unbiased` True or False is another way to write 1 or 0. NaN or infinite
+    where n - correction is not positive.
+    """
+    if isinstance(dim, bool):  # PyTorch's x.var(False)
+        dim, unbiased = None, dim
+    if unbiased is not None and correction is not None:
+        raise ArgumentError("var: unbiased= and correction= say the same thing; give one of them")
     if unbiased is not None:
         correction = int(unbiased)
-    return _var(x, dims("var", x, dim), correction, keepdim)
+    if x.dtype.kind != "f":
+        raise DtypeError(f"var: {describe(x)} has no variance of its own type\n  write x.float().var()")
+    return _var(x, reduced("var", x, dim), 1 if correction is None else correction, keepdim)
 
 
-def std(x, dim=None, *, correction=1, keepdim=False, unbiased=None):
-    """The standard deviation over `dim`."""
-    return var(x, dim, correction=correction, keepdim=keepdim, unbiased=unbiased) ** 0.5
+@op
+def _root(x):
+    """sqrt, with the gradient 0 at 0: of a length or a deviation, the subgradient nearest to no direction at all."""
+    return xp(x).sqrt(x)
+
+
+_root.gradient(x=lambda g, y: _where(g, 0.0, y != 0) / (2.0 * _where(y, 1.0, y != 0)))
+
+
+def std(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """The standard deviation over `dim`, the root of `var`. Its gradient at 0 is 0."""
+    return _root(var(x, dim, unbiased, keepdim, correction=correction))
+
+
+def var_mean(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(var, mean) over `dim`."""
+    mean_dim = None if isinstance(dim, bool) else dim
+    return var(x, dim, unbiased, keepdim, correction=correction), mean(x, mean_dim, keepdim)
+
+
+def std_mean(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
+    """(std, mean) over `dim`."""
+    variance, average = var_mean(x, dim, unbiased, keepdim, correction=correction)
+    return _root(variance), average
+
+
+# The largest and the smallest
 
 
 @op
@@ -128,46 +239,34 @@ def _amin(x, dim, keepdim):
     return x.min(axis=dim, keepdims=keepdim)
 
 
-@op
-def _share(g, x, y, dim):
-    """The gradient of amax and amin: shared evenly among the places that are equal to the extreme."""
-    tied = (x == y.reshape(_kept(x.shape, dim))).astype(g.dtype)
-    return tied * (g.reshape(_kept(x.shape, dim)) / tied.sum(axis=dim, keepdims=True))
+def _shared(g, x, y, dim):
+    """The gradient of the extreme y of x, in equal parts for all that are equal to it."""
+    tied = cast(x == spread(y, x.shape, dim), g.dtype)
+    return tied * spread(g / _reshape(_sum(tied, dim, False), g.shape), x.shape, dim)
 
 
-_amax.gradient(x=lambda g, x, y, dim: _share(g, x, y, dim))
-_amin.gradient(x=lambda g, x, y, dim: _share(g, x, y, dim))
+_amax.gradient(x=lambda g, y, x, dim: _shared(g, x, y, dim))
+_amin.gradient(x=lambda g, y, x, dim: _shared(g, x, y, dim))
+
+
+def _nonempty(name, x, dim):
+    expect(count(x.shape, dim) > 0 or 0 in kept(x.shape, dim), f"{name}: of no elements there is none", x)
+    return dim
 
 
 def amax(x, dim=None, keepdim=False):
-    """The largest element over `dim`."""
-    return _amax(x, dims("amax", x, dim), keepdim)
+    """The largest element over `dim`. Where several are equal they share the gradient."""
+    return _amax(x, _nonempty("amax", x, reduced("amax", x, dim)), keepdim)
 
 
 def amin(x, dim=None, keepdim=False):
-    """The smallest element over `dim`."""
-    return _amin(x, dims("amin", x, dim), keepdim)
+    """The smallest element over `dim`. Where several are equal they share the gradient."""
+    return _amin(x, _nonempty("amin", x, reduced("amin", x, dim)), keepdim)
 
 
-@op
-def _logsumexp(x, dim, keepdim):
-    lib = xp(x)
-    top = x.max(axis=dim, keepdims=True)
-    top = lib.where(lib.isfinite(top), top, 0.0)
-    y = lib.log(lib.exp(x - top).sum(axis=dim, keepdims=True)) + top
-    return y if keepdim else y.squeeze(axis=dim)
-
-
-def logsumexp(x, dim, keepdim=False):
-    """log(sum(exp(x))) over `dim`, without overflow."""
-    return _logsumexp(x, dims("logsumexp", x, dim), keepdim)
-
-
-@_logsumexp.gradient
-def _(g, x, y, dim):
-    from .elementary import exp
-
-    return spread(g, x.shape, dim) * exp(x - spread(y, x.shape, dim))
+def aminmax(x, *, dim=None, keepdim=False):
+    """The smallest and the largest element over `dim`: (min, max)."""
+    return Extremes(amin(x, dim, keepdim), amax(x, dim, keepdim))
 
 
 @op
@@ -181,88 +280,146 @@ def _argmin(x, dim, keepdim):
 
 
 def argmax(x, dim=None, keepdim=False):
-    """The index of the largest element."""
-    return _argmax(x, None if dim is None else check_dim("argmax", dim, x.ndim), keepdim)
+    """Where the largest element stands along `dim` (in x flattened, if None): the first of several equal ones."""
+    return _argmax(x, _one_dim("argmax", x, dim), keepdim)
 
 
 def argmin(x, dim=None, keepdim=False):
-    """The index of the smallest element."""
-    return _argmin(x, None if dim is None else check_dim("argmin", dim, x.ndim), keepdim)
+    """Where the smallest element stands along `dim` (in x flattened, if None): the first of several equal ones."""
+    return _argmin(x, _one_dim("argmin", x, dim), keepdim)
+
+
+def _one_dim(name, x, dim):
+    if dim is not None:
+        dim = check_dim(name, dim, x.ndim)
+    _nonempty(name, x, None if dim is None or x.ndim == 0 else (dim,))
+    return dim
+
+
+def max(x, dim=None, keepdim=False):
+    """The largest element; `max(x, dim)`: (values, indices) along `dim`; `max(x, other)`: the larger, elementwise.
+
+    With `dim` the gradient goes to the element that the index names; see `amax` for one that ties share.
+    """
+    if hasattr(dim, "dtype"):
+        return maximum(x, dim)
+    return amax(x) if dim is None else _extreme("max", _argmax, x, dim, keepdim)
+
+
+def min(x, dim=None, keepdim=False):
+    """The smallest element; `min(x, dim)`: (values, indices) along `dim`; `min(x, other)`: the smaller, elementwise.
+
+    With `dim` the gradient goes to the element that the index names; see `amin` for one that ties share.
+    """
+    if hasattr(dim, "dtype"):
+        return minimum(x, dim)
+    return amin(x) if dim is None else _extreme("min", _argmin, x, dim, keepdim)
+
+
+def _extreme(name, find, x, dim, keepdim):
+    dim = _one_dim(name, x, dim)
+    if x.ndim == 0:
+        return Extreme(_reshape(x, ()), find(x, dim, False))
+    index = find(x, dim, True)
+    values = _pick(x, along(value(index), dim))
+    if not keepdim:
+        shape = (*x.shape[:dim], *x.shape[dim + 1 :])
+        values, index = _reshape(values, shape), _reshape(index, shape)
+    return Extreme(values, index)
+
+
+# Exponentials added up
 
 
 @op
-def all(x, dim=None, keepdim=False):
-    """Whether all are true."""
+def _logsumexp(x, dim, keepdim):
+    x, lib = floating(x), xp(x)
+    top = x.max(axis=dim, keepdims=True, initial=-math.inf)
+    top = lib.where(lib.isfinite(top), top, 0)  # exp(-inf - -inf) would be NaN
+    y = lib.log(_total(lib.exp(x - top), dim, True)) + top
+    return y if keepdim else y.squeeze(axis=tuple(range(x.ndim)) if dim is None else dim)
+
+
+# Where y is -inf every x is: exp(x) is 0 and so is the gradient
+_logsumexp.gradient(x=lambda g, y, x, dim: spread(g, x.shape, dim) * exp(x - spread(_finite(y), x.shape, dim)))
+
+
+def _finite(y):
+    return _where(y, 0.0, y != -math.inf)
+
+
+def logsumexp(x, dim, keepdim=False):
+    """log(sum(exp(x))) over `dim`, without overflow; of no elements it is -inf."""
+    return _logsumexp(x, reduced("logsumexp", x, dim), keepdim)
+
+
+# Lengths
+
+
+def norm(x, p="fro", dim=None, keepdim=False, *, dtype=None):
+    """The length of x over `dim`: (sum |x|^p)^(1/p).
+
+    p is a number, or "fro" (the same as 2), or "nuc" (the sum of a matrix's singular values); infinity gives the
+    largest |x|, minus infinity the smallest, 0 the number of elements that are not 0. Where there is no gradient
+    (the 2-norm of zeros) it is 0.
+    """
+    x = x if dtype is None else cast(x, dtype)
+    if x.dtype.kind != "f":
+        raise DtypeError(f"norm: {describe(x)} has no norm of its own type\n  write x.float().norm()")
+    if p == "nuc":
+        return _nuclear(x, dim, keepdim)
+    if p is None or p == "fro":
+        p = 2.0
+    if not isinstance(p, int | float):
+        raise ArgumentError(f'norm: p={p!r}\n  write a number, math.inf, "fro" or "nuc"')
+    if p == 2:
+        return _root(sum(x * x, dim, keepdim))
+    size = _abs(x)
+    if p in (math.inf, -math.inf):
+        return (amax if p > 0 else amin)(size, dim, keepdim)
+    if p == 0:
+        return sum(cast(x != 0, x.dtype), dim, keepdim)
+    if p == 1:
+        return sum(size, dim, keepdim)
+    return _power(sum(_power(size, p), dim, keepdim), 1.0 / p)
+
+
+def _power(x, p):
+    """x**p for x >= 0, with all derivatives 0 where x is 0."""
+    if p < 0:
+        return x**p
+    return _where(_where(x, 1.0, x != 0) ** p, 0.0, x != 0)
+
+
+def _nuclear(x, dim, keepdim):
+    from .linalg import svdvals
+    from .shape import movedim
+
+    first, second = check_dims("norm", (0, 1) if dim is None and x.ndim == 2 else dim or (), x.ndim) or (None, None)
+    if first is None or first == second:
+        raise ShapeError(f'norm: p="nuc" needs a matrix, or dim=(rows, columns)\n  got {describe(x)}')
+    y = sum(svdvals(movedim(x, (first, second), (-2, -1))), -1)
+    return _reshape(y, kept(x.shape, (first, second))) if keepdim else y
+
+
+# Truths
+
+
+@op
+def _all(x, dim, keepdim):
     return x.all(axis=dim, keepdims=keepdim)
 
 
 @op
-def any(x, dim=None, keepdim=False):
-    """Whether any is true."""
+def _any(x, dim, keepdim):
     return x.any(axis=dim, keepdims=keepdim)
 
 
-Extreme = namedtuple("Extreme", ["values", "indices"])
+def all(x, dim=None, keepdim=False):
+    """Whether no element over `dim` is 0; of no elements it is True."""
+    return _all(x, reduced("all", x, dim), keepdim)
 
 
-@op
-def _place(x, index, dim, n):
-    """Zeros, n along `dim`, but for x at `index`."""
-    shape = list(x.shape)
-    shape[dim] = n
-    y = xp(x).zeros(shape, x.dtype)
-    xp(x).put_along_axis(y, index, x, axis=dim)
-    return y
-
-
-@op
-def _pick(x, index, dim):
-    return xp(x).take_along_axis(x, index, axis=dim)
-
-
-_place.gradient(x=lambda g, index, dim: _pick(g, index, dim))
-_pick.gradient(x=lambda g, x_shape, index, dim: _place(g, index, dim, x_shape[dim]))
-
-
-def max(x, dim=None, keepdim=False):
-    """The largest element; with `dim`, the largest along it and where it stands; with a tensor, the larger of two."""
-    return _extreme("max", _argmax, amax, x, dim, keepdim)
-
-
-def min(x, dim=None, keepdim=False):
-    """The smallest element; with `dim`, the smallest along it and where it stands; with a tensor, the smaller of two."""
-    return _extreme("min", _argmin, amin, x, dim, keepdim)
-
-
-def _extreme(name, where, whole, x, dim, keepdim):
-    if dim is None:
-        return whole(x)
-    if hasattr(dim, "shape"):
-        return (maximum if name == "max" else minimum)(x, dim)
-    dim = check_dim(name, dim, x.ndim)
-    if x.ndim == 0:
-        return Extreme(x, argmax(x, 0))
-    index = where(x, dim, True)
-    values = _pick(x, index, dim)
-    if keepdim:
-        return Extreme(values, index)
-    from .shape import squeeze
-
-    return Extreme(squeeze(values, dim), squeeze(index, dim))
-
-
-def prod(x, dim=None, keepdim=False, *, dtype=None):
-    """The product over `dim`."""
-    if dtype is not None:
-        x = cast(x, dtype)
-    elif x.dtype.kind in "bui":
-        x = cast(x, int64)
-    return _prod(x, dims("prod", x, dim), keepdim)
-
-
-@op
-def _prod(x, dim, keepdim):
-    return x.prod(axis=dim, keepdims=keepdim)
-
-
-_prod.gradient(x=lambda g, x, y, dim: spread(g * y, x.shape, dim) / x)
+def any(x, dim=None, keepdim=False):
+    """Whether some element over `dim` is not 0; of no elements it is False."""
+    return _any(x, reduced("any", x, dim), keepdim)

@@ -171,9 +171,9 @@ def unsqueeze(x, dim):
 # Reordering
 
 
-def permute(x, *dims):
+def permute(x, *given, dims=None):
     """The dimensions in another order: `x.permute(0, 2, 3, 1)` takes NCHW to NHWC. A view."""
-    order = check_dims("permute", sizes("permute", dims), x.ndim)
+    order = check_dims("permute", sizes("permute", given if dims is None else (dims,)), x.ndim)
     expect(len(order) == x.ndim, f"permute: {x.ndim} dimensions cannot be ordered by {order}", x, error=DimError)
     return _permute(x, order)
 

@@ -1,4 +1,4 @@
-"""Special functions: erf and erfc, logaddexp, xlogy.
+"""Special functions: erf and erfc, logit, logaddexp, xlogy.
 
 NumPy has no error function, so it stands here: rational approximations, good to the last digits of float64.
 """
@@ -9,11 +9,9 @@ import numpy as np
 
 from ..autograd import op
 from ..device import is_array, xp
-from .arithmetic import where
+from .arithmetic import clamp, where
 from .casting import floating
-from .elementary import exp, log, sigmoid
-
-__all__ = ["erf", "erfc", "logaddexp", "xlogy"]
+from .elementary import exp, log, log1p, sigmoid
 
 # Cody 1969, "Rational Chebyshev approximations for the error function", Math. Comp. 23, 631-637. The coefficients of
 # two polynomials, highest power first.
@@ -100,6 +98,12 @@ def erfc(x):
 
 
 erfc.gradient(x=lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)))
+
+
+def logit(x, eps=None):
+    """log(x / (1 - x)), elementwise, the inverse of sigmoid; `eps` keeps x between eps and 1 - eps."""
+    x = x if eps is None else clamp(x, eps, 1.0 - eps)
+    return log(x) - log1p(-x)
 
 
 @op(promotes=True)

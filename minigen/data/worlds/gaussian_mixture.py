@@ -125,7 +125,9 @@ class GaussianMixture(World):
         x_t = noised._checked(x_t, "posterior_mean")
         share = _softmax(noised._log_joint(x_t))
         guess = 0.0
-        for k in range(len(self.weights)):  # each component's own answer is linear: m + a C (a^2 C + s^2 I)^-1 (x_t - a m)
+        for k in range(
+            len(self.weights)
+        ):  # each component's own answer is linear: m + a C (a^2 C + s^2 I)^-1 (x_t - a m)
             guess = guess + share[..., k, None] * (self.means[k] - a * noised._pull(x_t, k) @ self.covariances[k])
         return guess
 
@@ -250,7 +252,9 @@ class GaussianMixture(World):
 
     def _needs_one(self, name):
         hint = "write sliced_wasserstein, or project it first: world.projected(direction)"
-        expect(self.dim == 1, f"{name}: this mixture has {self.dim} dimensions, not one", error=ArgumentError, hint=hint)
+        expect(
+            self.dim == 1, f"{name}: this mixture has {self.dim} dimensions, not one", error=ArgumentError, hint=hint
+        )
 
 
 def _full(covariances, count, dim):

@@ -51,7 +51,7 @@ class HiddenMarkovText(TextWorld):
     def sample_with_latents(self, n, generator=None, length=None):
         """(n, length) symbols and (n, length) states, int64."""
         length = self.length if length is None else length
-        u = (generator or random.default_generator).uniform((length, 2, n)).astype(np.float64)
+        u = (generator or random.default_generator).uniform((length, 2, n), dtype=np.float64)
         moves, writes = self.transition.cumsum(1), self.emission.cumsum(1)
         x, z = np.zeros((2, n, length), np.int64)
         for t in range(length):

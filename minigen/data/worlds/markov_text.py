@@ -63,7 +63,7 @@ class MarkovText(HiddenMarkovText):
         return Estimate(self.start @ entropy_of(self.table.reshape(len(self.start), -1)))
 
     def entropy(self, length=None):
-        """-E[log p] of texts of `length`, in nats a text, exact: H(the first k symbols), and the rate for each one more."""
+        """-E[log p] of texts of `length`, in nats a text, exact: H(first k symbols), then the rate for each more."""
         length = self.length if length is None else length
         first = min(length, self.order)
         law = self.start.reshape((len(self.symbols),) * self.order)

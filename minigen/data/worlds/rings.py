@@ -78,8 +78,8 @@ class Rings(World):
     def posterior_mean(self, x_t, a, s):
         """E[x | a x + s n = x_t], (..., 2): the answer of the best possible denoiser, in squared error.
 
-        With v = a^2 std^2 + s^2 and z = a R |x_t| / v, the point on the circle is expected at R I1(z)/I0(z) towards x_t,
-        and the answer is s^2/v of that plus a std^2/v of x_t.
+        With v = a^2 std^2 + s^2 and z = a R |x_t| / v, the point on the circle is expected at R I1(z)/I0(z) towards
+        x_t, and the answer is s^2/v of that plus a std^2/v of x_t.
         """
         noised = self.noised(a, s)
         x_t = noised._checked(x_t, "posterior_mean")

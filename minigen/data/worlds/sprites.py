@@ -57,8 +57,8 @@ class Sprites(TemplateMixture):
     flip     the probability that a value (a pixel of one channel) is turned over
 
     shape         (1, side, side), or (3, side, side) with colours
-    factors       {"shape": (...), "size": (...), "angle": ..., "row": ..., "column": ..., "colour": ...}: what each may be.
-                  "angle" and "colour" are there if they can vary.
+    factors       what each factor may be: {"shape": (...), "size": (...), "row": (...), "column": (...)}, with "angle"
+                  if there are several and "colour" if there are colours
     combinations  (T, F) int64: every combination, as indices into the values of `factors`
 
     Samples are (n, *shape) float32 of 0 and 1; the hidden causes are rows of factor indices, (n, F) int64.
@@ -219,7 +219,9 @@ def _stamp(shape, radius, angle):
     v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
     turn = math.radians(angle)
     inside = SHAPES[shape](  # a hair smaller, so that rounding does not decide what lies on the edge
-        (u * math.cos(turn) + v * math.sin(turn)) * (1 - 1e-9), (v * math.cos(turn) - u * math.sin(turn)) * (1 - 1e-9), radius
+        (u * math.cos(turn) + v * math.sin(turn)) * (1 - 1e-9),
+        (v * math.cos(turn) - u * math.sin(turn)) * (1 - 1e-9),
+        radius,
     )
     half = int(np.maximum(abs(u), abs(v))[inside].max())
     return inside[reach - half : reach + half + 1, reach - half : reach + half + 1].astype(np.uint8)

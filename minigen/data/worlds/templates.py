@@ -69,8 +69,9 @@ class TemplateMixture(World):
         return np.concatenate(shares).reshape(*lead, len(self.weights))
 
     def entropy(self, samples=None):
-        """An Estimate, from H(x) = H(template) + D h(flip) - E[H(template | x)]: only the last term is sampled, and it is
-        small, so the error is far below that of averaging -log p. `samples` is 20,000 where that takes under a second."""
+        """-E[log p], an Estimate, as H(template) + D h(flip) - E[H(template | x)]. Only the last term is sampled, and
+        it is small, so the error is far below that of averaging -log p. `samples` is 20,000 where that takes less than
+        a second."""
         n = samples or int(min(20_000, max(200, WORK / (self.pixels * len(self.weights)))))
         rows, _ = self._rows(self.sample(n, truth_generator()), "entropy")
         shares = (np.exp(joint - logsumexp(joint)[:, None]) for joint in self._joints(rows))
@@ -79,7 +80,7 @@ class TemplateMixture(World):
         return Estimate(certain - ambiguity, ambiguity.error)
 
     def independent_entropy(self):
-        """The loss, in nats an image, of the best model whose pixels are independent: the floor that a model must beat."""
+        """The loss, in nats an image, of the best model with independent pixels: the floor that a model must beat."""
         ink = self._ink(self.weights[None])
         return Estimate(_entropy_of_bit(self.flip + (1 - 2 * self.flip) * ink).sum())
 
@@ -109,8 +110,8 @@ class TemplateMixture(World):
     def posterior_mean(self, x_t, a, s):
         """E[x | a x + s n = x_t], (..., *shape): the best possible denoiser of Gaussian noise.
 
-        For images scaled to -1..1, ask about x_t + a with 2 a: a (2 x - 1) + s n + a is 2 a x + s n. The answer is still
-        the mean of x in 0..1.
+        For images scaled to -1..1, ask about x_t + a with 2 a: a (2 x - 1) + s n + a is 2 a x + s n. The answer is
+        still the mean of x in 0..1.
         """
         return self.expected(*_gaussian(self._checked(x_t, "posterior_mean"), a, s))
 
@@ -159,7 +160,7 @@ class TemplateMixture(World):
 
     def _speckled(self, templates, generator):
         """The templates with pixels turned over, float32."""
-        turned = generator.uniform(templates.shape) < self.flip
+        turned = generator.bernoulli(self.flip, templates.shape)
         return (templates ^ turned).astype(np.float32)
 
     def _slabs(self, count):

@@ -40,7 +40,7 @@ class TextWorld(World):
         raise NotImplementedError(f"{type(self).__name__} must know what comes next")
 
     def log_prob(self, x):
-        """log p of each text, in nats, (..., length) -> (...); texts may have any length. -inf for an impossible one."""
+        """log p of each text, of any length, in nats: (..., length) -> (...). -inf for an impossible one."""
         x = self._symbols(x, "log_prob")
         chances = np.take_along_axis(self.conditionals(x), x[..., None], -1)[..., 0]
         with np.errstate(divide="ignore"):
@@ -50,11 +50,13 @@ class TextWorld(World):
     def next_symbol(self, x):
         """p(the symbol after the text x), (..., length) -> (..., V). The text may be empty."""
         x = self._symbols(x, "next_symbol")
-        return self.conditionals(np.concatenate([x, np.zeros_like(x[..., :1], shape=(*x.shape[:-1], 1))], -1))[..., -1, :]
+        return self.conditionals(np.concatenate([x, np.zeros_like(x[..., :1], shape=(*x.shape[:-1], 1))], -1))[
+            ..., -1, :
+        ]
 
     def entropy(self, length=None, samples=2000):
-        """-E[log p] of texts of `length`, in nats a text: an Estimate. In place of each sampled symbol's -log p stands the
-        entropy of its exact conditional, which has the same mean and less spread."""
+        """-E[log p] of texts of `length`, in nats a text: an Estimate. In place of each sampled symbol's -log p stands
+        the entropy of its exact conditional, which has the same mean and less spread."""
         x = self.sample(samples, truth_generator(), length)
         return mean_estimate(entropy_of(self.conditionals(x)).sum(-1))
 
@@ -75,7 +77,7 @@ class TextWorld(World):
         """`x` as int64 symbol numbers (..., length)."""
         x = as_numpy(x)
         expect(x.ndim >= 1, f"{type(self).__name__}.{name}: x is (..., length)", x, error=ShapeError)
-        known = x.size == 0 or (x.dtype.kind in "iu" and 0 <= x.min() and x.max() < len(self.symbols))
+        known = x.size == 0 or (x.dtype.kind in "iu" and x.min() >= 0 and x.max() < len(self.symbols))
         rule = f"{type(self).__name__}.{name}: symbols are whole numbers from 0 to {len(self.symbols) - 1}"
         expect(known, rule, x, error=DataError)
         return x.astype(np.int64)

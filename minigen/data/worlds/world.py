@@ -11,8 +11,8 @@ from the optimum. Every world has
     posterior(x)                        p(hidden cause | x)
     divergence(x, log_q)                KL(world || model) measured on the world's samples x
 
-and beyond these what its kind allows: a `score`, the `noised` world of a diffusion, `count_modes`, `conditionals` of the
-next symbol. A new world subclasses World and writes `shape`, `sample_with_latents`, `log_prob` and `entropy`.
+and beyond these what its kind allows: a `score`, the `noised` world of a diffusion, `count_modes`, `conditionals` of
+the next symbol. A new world subclasses World and writes `shape`, `sample_with_latents`, `log_prob` and `entropy`.
 
 Samples are float32 or int64, as a network takes them. Truths are computed and returned in float64, whatever came in:
 they are what others are measured with. Questions take NumPy arrays or Tensors, of shape (..., *shape).
@@ -69,7 +69,11 @@ class World:
         fits = x.ndim >= len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
         hint = "write x[..., None]: a sample is a vector, even of one number" if self.shape == (1,) else None
         expect(
-            fits, f"{type(self).__name__}.{name}: x is (..., {', '.join(map(str, self.shape))})", x, error=ShapeError, hint=hint
+            fits,
+            f"{type(self).__name__}.{name}: x is (..., {', '.join(map(str, self.shape))})",
+            x,
+            error=ShapeError,
+            hint=hint,
         )
         return x
 
@@ -91,9 +95,9 @@ class Estimate(float):
         return float(self), self.error
 
     def __repr__(self):
-        if self.error == 0:
-            return f"{float(self):.6g} (exact)"
-        digits = max(0, 1 - int(np.floor(np.log10(self.error)))) if np.isfinite(self.error) else 3
+        if not 1e-6 <= self.error < np.inf:
+            return f"{float(self):.6g} " + ("(exact)" if self.error == 0 else f"+- {self.error:.0e}")
+        digits = max(0, 1 - int(np.floor(np.log10(self.error))))
         return f"{float(self):.{digits}f} +- {self.error:.{digits}f}"
 
     __str__ = __repr__

@@ -1,0 +1,110 @@
+"""What every element-wise kernel shares: how arrays of any layout are walked, and loops made from a scalar
+function.
+
+An element-wise kernel keeps the memory order of its input (channels-last stays channels-last), so it only
+needs the elements one after another as they lie in memory: `flat`. The loops cut them into chunks of fixed
+size, whatever the number of threads.
+
+    y = empty_like(x)
+    a, b = flat(x), flat(y)          # views of the same memory order
+    unary(function)(a, b, p, q)      # b[i] = function(a[i], p, q), where `function` is an @inline helper
+
+Floor: each array is read or written once, 4 bytes an element.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import prange
+
+from .compile import kernel
+
+CHUNK = 2048  # elements a task takes
+SERIAL = 8192  # elements up to which starting the threads (1 to 3 us) costs more than it saves
+
+
+def dense(x):
+    """x itself if its elements lie in memory without gaps, in any order of dimensions; else a copy that
+    does.
+    """
+    if x.flags.carray or (x.flags.behaved and is_dense(x)):
+        return x
+    return np.array(x, order="K")
+
+
+def is_dense(x):
+    """Whether the strides are those of a contiguous array with permuted dimensions."""
+    expected = x.itemsize
+    for stride, size in sorted(zip(x.strides, x.shape)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def flat(x):
+    """A dense array as one dimension, in the order of its memory: always a view."""
+    return x.reshape(-1) if x.flags.c_contiguous else x.ravel("K")
+
+
+def like(x, model):
+    """x (of the same shape) in the memory order of `model`, which is dense: itself if it has it, else a
+    copy.
+    """
+    if x.strides == model.strides and x.flags.behaved:
+        return x
+    copy = np.empty_like(model, dtype=x.dtype)
+    copy[...] = x
+    return copy
+
+
+@cache
+def unary(function):
+    """The kernel y[i] = function(x[i], p, q)."""
+
+    @kernel
+    def map_unary(x, y, p, q):
+        n = x.size
+        for chunk in prange((n + CHUNK - 1) // CHUNK):
+            a, b = x[chunk * CHUNK : (chunk + 1) * CHUNK], y[chunk * CHUNK : (chunk + 1) * CHUNK]
+            for i in range(a.size):
+                b[i] = function(a[i], p, q)
+
+    return map_unary
+
+
+@cache
+def binary(function):
+    """The kernel z[i] = function(x[i], y[i], p, q)."""
+
+    @kernel
+    def map_binary(x, y, z, p, q):
+        n = x.size
+        for chunk in prange((n + CHUNK - 1) // CHUNK):
+            start, end = chunk * CHUNK, (chunk + 1) * CHUNK
+            a, b, c = x[start:end], y[start:end], z[start:end]
+            for i in range(a.size):
+                c[i] = function(a[i], b[i], p, q)
+
+    return map_binary
+
+
+def apply(function, x, p=0.0, q=0.0):
+    """function(x, p, q) elementwise, in x's memory order."""
+    x = dense(x)
+    y = np.empty_like(x)
+    run = unary(function)
+    (run.serial if x.size <= SERIAL else run)(flat(x), flat(y), np.float32(p), np.float32(q))
+    return y
+
+
+def apply_two(function, x, y, p=0.0, q=0.0):
+    """function(x, y, p, q) elementwise for arrays of one shape, in y's memory order."""
+    y = dense(y)
+    x = like(x, y)
+    z = np.empty_like(y)
+    run = binary(function)
+    (run.serial if y.size <= SERIAL else run)(flat(x), flat(y), flat(z), np.float32(p), np.float32(q))
+    return z

@@ -1,0 +1,490 @@
+"""Layer, RMS, batch, group and instance norm, and their gradients.
+
+Layer norm and RMS norm work on rows that lie together in memory: one task takes some rows, and a row stays
+in the first cache through all its passes. Floor: read x, write y; 8 bytes an element, 12 in the gradient.
+
+Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So
+they share four loops that work on each pair alone, and a little float64 algebra on (N, C) arrays between
+them:
+
+    sums                Σ(x - k), Σ(x - k)**2 of each pair            forward: mean and variance
+    affine              y = (x - k) a + b                             forward
+    gradient_sums       Σg, Σg (x - k) of each pair                   gradient: of weight, bias, mean and
+    variance
+    gradient_affine     dx = α g + β (x - k) + γ                      gradient
+
+each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column).
+Floor: read x twice, write y: 12 bytes an element; 20 in the gradient.
+
+k is a number near the pair's mean (its first element, or its mean in float32). Sums of x itself would lose
+every digit where the mean is large beside the spread; x - k is exact. Rows are cut into chunks by the shape
+alone, and the chunks' sums are added in order, so any number of threads gives the same bits.
+"""
+
+import numpy as np
+from numba import prange
+
+from .compile import kernel
+from .elementwise import like
+
+F = np.float32
+NONE = np.empty(0, F)  # stands for a weight or bias that is not there
+TASK = 8192  # elements a task should take, at least
+PARTS = 64  # at most so many partial sums for the gradients of weight and bias
+SERIAL = 8192  # elements up to which threads do not pay
+
+
+def choose(run, size):
+    return run.serial if size <= SERIAL else run
+
+
+def rows_of(x, dims):
+    """x as (rows, D), its last `dims` dimensions together."""
+    width = int(np.prod(x.shape[x.ndim - dims :]))
+    return np.ascontiguousarray(x).reshape(x.size // max(width, 1), width)
+
+
+def rows_per_task(rows, width):
+    return max(-(-rows // PARTS), -(-TASK // max(width, 1)), 1)
+
+
+# ---- layer norm and RMS norm ----
+
+
+@kernel
+def layer_norm_rows(x, weight, bias, eps, y, mean, rstd, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            a, b = x[i], y[i]
+            total = F(0)
+            for j in range(width):
+                total += a[j]
+            m = total / F(width)
+            total = F(0)
+            for j in range(width):
+                total += (a[j] - m) * (a[j] - m)
+            r = F(1) / np.sqrt(total / F(width) + eps)
+            mean[i], rstd[i] = m, r
+            if weight.size and bias.size:
+                for j in range(width):
+                    b[j] = (a[j] - m) * r * weight[j] + bias[j]
+            elif weight.size:
+                for j in range(width):
+                    b[j] = (a[j] - m) * r * weight[j]
+            else:
+                for j in range(width):
+                    b[j] = (a[j] - m) * r
+
+
+@kernel
+def layer_norm_gradient_rows(g, x, weight, mean, rstd, gx, gweight, gbias, step):
+    # with h = (x - mean) rstd and v = g weight:   dx = rstd (v - average(v) - h average(v h))
+    n, width = x.shape
+    for task in prange(gweight.shape[0]):
+        gw, gb = gweight[task], gbias[task]
+        gw[:] = 0
+        gb[:] = 0
+        for i in range(task * step, min(n, (task + 1) * step)):
+            a, d, out, m, r = x[i], g[i], gx[i], mean[i], rstd[i]
+            first, second = F(0), F(0)
+            if weight.size:
+                for j in range(width):
+                    h = (a[j] - m) * r
+                    v = d[j] * weight[j]
+                    first += v
+                    second += v * h
+                    gw[j] += d[j] * h
+                    gb[j] += d[j]
+                first /= F(width)
+                second /= F(width)
+                for j in range(width):
+                    out[j] = r * (d[j] * weight[j] - first - (a[j] - m) * r * second)
+            else:
+                for j in range(width):
+                    first += d[j]
+                    second += d[j] * ((a[j] - m) * r)
+                first /= F(width)
+                second /= F(width)
+                for j in range(width):
+                    out[j] = r * (d[j] - first - (a[j] - m) * r * second)
+
+
+@kernel
+def rms_norm_rows(x, weight, eps, y, rstd, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            a, b = x[i], y[i]
+            total = F(0)
+            for j in range(width):
+                total += a[j] * a[j]
+            r = F(1) / np.sqrt(total / F(width) + eps)
+            rstd[i] = r
+            if weight.size:
+                for j in range(width):
+                    b[j] = a[j] * r * weight[j]
+            else:
+                for j in range(width):
+                    b[j] = a[j] * r
+
+
+@kernel
+def rms_norm_gradient_rows(g, x, weight, rstd, gx, gweight, step):
+    # with h = x rstd and v = g weight:   dx = rstd (v - h average(v h))
+    n, width = x.shape
+    for task in prange(gweight.shape[0]):
+        gw = gweight[task]
+        gw[:] = 0
+        for i in range(task * step, min(n, (task + 1) * step)):
+            a, d, out, r = x[i], g[i], gx[i], rstd[i]
+            total = F(0)
+            if weight.size:
+                for j in range(width):
+                    h = a[j] * r
+                    total += d[j] * weight[j] * h
+                    gw[j] += d[j] * h
+                total /= F(width)
+                for j in range(width):
+                    out[j] = r * (d[j] * weight[j] - a[j] * r * total)
+            else:
+                for j in range(width):
+                    total += d[j] * (a[j] * r)
+                total /= F(width)
+                for j in range(width):
+                    out[j] = r * (d[j] - a[j] * r * total)
+
+
+def vector(p):
+    return NONE if p is None else np.ascontiguousarray(p).reshape(-1)
+
+
+def layer_norm(x, weight, bias, eps, dims=1):
+    """Normalise over the last `dims` dimensions. weight and bias may be None. Returns y, mean, rstd (one a
+    row).
+    """
+    rows = rows_of(x, dims)
+    y, mean, rstd = np.empty_like(rows), np.empty(len(rows), F), np.empty(len(rows), F)
+    weight, bias = vector(weight), vector(bias)
+    if bias.size and not weight.size:
+        weight = np.ones_like(bias)
+    run = choose(layer_norm_rows, x.size)
+    run(rows, weight, bias, F(eps), y, mean, rstd, rows_per_task(*rows.shape))
+    return y.reshape(x.shape), mean, rstd
+
+
+def layer_norm_gradient(g, x, weight, mean, rstd, dims=1):
+    """dL/dx, dL/dweight, dL/dbias; without a weight dL/dweight means nothing."""
+    rows, weight = rows_of(x, dims), vector(weight)
+    d = rows_of(g, dims)
+    step = rows_per_task(*rows.shape)
+    parts = max(-(-len(rows) // step), 1)
+    gx = np.empty_like(rows)
+    gw, gb = np.empty((parts, rows.shape[1]), F), np.empty((parts, rows.shape[1]), F)
+    choose(layer_norm_gradient_rows, x.size)(d, rows, weight, mean, rstd, gx, gw, gb, step)
+    shape = x.shape[x.ndim - dims :]
+    if not weight.size:  # a bias without a weight
+        gb = d
+    return gx.reshape(x.shape), gw.sum(0).reshape(shape), np.add.reduce(gb, 0).reshape(shape)
+
+
+def rms_norm(x, weight, eps, dims=1):
+    """Divide by the root of the mean square over the last `dims` dimensions. weight may be None. Returns y,
+    rstd.
+    """
+    rows = rows_of(x, dims)
+    y, rstd = np.empty_like(rows), np.empty(len(rows), F)
+    choose(rms_norm_rows, x.size)(rows, vector(weight), F(eps), y, rstd, rows_per_task(*rows.shape))
+    return y.reshape(x.shape), rstd
+
+
+def rms_norm_gradient(g, x, weight, rstd, dims=1):
+    """dL/dx, dL/dweight; without a weight dL/dweight means nothing."""
+    rows = rows_of(x, dims)
+    step = rows_per_task(*rows.shape)
+    gx, gw = np.empty_like(rows), np.empty((max(-(-len(rows) // step), 1), rows.shape[1]), F)
+    run = choose(rms_norm_gradient_rows, x.size)
+    run(rows_of(g, dims), rows, vector(weight), rstd, gx, gw, step)
+    return gx.reshape(x.shape), gw.sum(0).reshape(x.shape[x.ndim - dims :])
+
+
+# ---- the four loops of batch, group and instance norm, over rows (NCHW) and over columns (channels-last)
+# ----
+
+
+@kernel
+def sums_rows(x, k, first, second, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            a = x[i]
+            total = F(0)
+            for j in range(width):
+                total += a[j]
+            m = total / F(width)
+            one, two = F(0), F(0)
+            for j in range(width):
+                one += a[j] - m
+                two += (a[j] - m) * (a[j] - m)
+            k[i], first[i], second[i] = m, one, two
+
+
+@kernel
+def sums_columns(x, k, first, second, step):
+    n, height, width = x.shape
+    parts = first.shape[1]
+    for task in prange(n * parts):
+        s, part = task // parts, task % parts
+        one, two, shift = first[s, part], second[s, part], k[s]
+        one[:] = 0
+        two[:] = 0
+        for i in range(part * step, min(height, (part + 1) * step)):
+            a = x[s, i]
+            for j in range(width):
+                d = a[j] - shift[j]
+                one[j] += d
+                two[j] += d * d
+
+
+@kernel
+def affine_rows(x, k, a, b, y, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            p, q, shift, slope, base = x[i], y[i], k[i], a[i], b[i]
+            for j in range(width):
+                q[j] = (p[j] - shift) * slope + base
+
+
+@kernel
+def affine_columns(x, k, a, b, y, step):
+    n, height, width = x.shape
+    parts = (height + step - 1) // step
+    for task in prange(n * parts):
+        s, part = task // parts, task % parts
+        shift, slope, base = k[s], a[s], b[s]
+        for i in range(part * step, min(height, (part + 1) * step)):
+            p, q = x[s, i], y[s, i]
+            for j in range(width):
+                q[j] = (p[j] - shift[j]) * slope[j] + base[j]
+
+
+@kernel
+def gradient_sums_rows(g, x, k, first, second, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            d, a, shift = g[i], x[i], k[i]
+            one, two = F(0), F(0)
+            for j in range(width):
+                one += d[j]
+                two += d[j] * (a[j] - shift)
+            first[i], second[i] = one, two
+
+
+@kernel
+def gradient_sums_columns(g, x, k, first, second, step):
+    n, height, width = x.shape
+    parts = first.shape[1]
+    for task in prange(n * parts):
+        s, part = task // parts, task % parts
+        one, two, shift = first[s, part], second[s, part], k[s]
+        one[:] = 0
+        two[:] = 0
+        for i in range(part * step, min(height, (part + 1) * step)):
+            d, a = g[s, i], x[s, i]
+            for j in range(width):
+                one[j] += d[j]
+                two[j] += d[j] * (a[j] - shift[j])
+
+
+@kernel
+def gradient_affine_rows(g, x, k, alpha, beta, gamma, gx, step):
+    n, width = x.shape
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            d, a, out, shift, p, q, r = g[i], x[i], gx[i], k[i], alpha[i], beta[i], gamma[i]
+            for j in range(width):
+                out[j] = p * d[j] + q * (a[j] - shift) + r
+
+
+@kernel
+def gradient_affine_columns(g, x, k, alpha, beta, gamma, gx, step):
+    n, height, width = x.shape
+    parts = (height + step - 1) // step
+    for task in prange(n * parts):
+        s, part = task // parts, task % parts
+        shift, p, q, r = k[s], alpha[s], beta[s], gamma[s]
+        for i in range(part * step, min(height, (part + 1) * step)):
+            d, a, out = g[s, i], x[s, i], gx[s, i]
+            for j in range(width):
+                out[j] = p[j] * d[j] + q[j] * (a[j] - shift[j]) + r[j]
+
+
+class Pairs:
+    """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come
+    out.
+    """
+
+    def __init__(self, x):
+        self.samples, self.channels = x.shape[:2]
+        self.count = x.size // max(self.samples * self.channels, 1)  # elements in a pair
+        last = np.moveaxis(x, 1, -1)
+        self.columns = not x.flags.c_contiguous and abs(x.strides[1]) <= min(map(abs, x.strides))
+        self.columns |= x.ndim == 2
+        if self.columns:
+            last = np.ascontiguousarray(last)
+            self.x = last if x.ndim == 2 else np.moveaxis(last, -1, 1)
+            height = self.count
+            self.shape = self.samples, height, self.channels
+            self.step = min(max(-(-TASK // self.channels), 1), 4096)
+        else:
+            self.x = np.ascontiguousarray(x)
+            self.shape = self.samples * self.channels, self.count
+            self.step = rows_per_task(*self.shape)
+
+    def view(self, x):
+        """An array of x's shape and memory order, as the loops want it."""
+        return (np.moveaxis(x, 1, -1) if self.columns else x).reshape(self.shape)
+
+    def run(self, name, *arguments):
+        loop = LOOPS[name, self.columns]
+        choose(loop, self.x.size)(*arguments, self.step)
+
+    def per_pair(self, values):
+        """(N, C) or (C,) values of any type as the loops want them: float32, one a pair."""
+        values = np.broadcast_to(values, (self.samples, self.channels))
+        values = np.ascontiguousarray(values, F)
+        return values if self.columns else values.reshape(-1)
+
+    def two_sums(self, name, *arguments):
+        """Run a loop that makes two sums a pair. Returns them in float64, (N, C)."""
+        parts = (self.samples, -(-self.count // self.step), self.channels) if self.columns else (self.shape[0],)
+        first, second = np.empty(parts, F), np.empty(parts, F)
+        self.run(name, *arguments, first, second)
+        if self.columns:
+            return first.sum(1, dtype=np.float64), second.sum(1, dtype=np.float64)
+        shape = self.samples, self.channels
+        return first.reshape(shape).astype(np.float64), second.reshape(shape).astype(np.float64)
+
+    def moments(self):
+        """(k, Σ(x - k), Σ(x - k)**2), each (N, C)."""
+        if self.columns:
+            k = self.view(self.x)[:, 0].copy()
+            return k, *self.two_sums("sums", self.view(self.x), k)
+        k = np.empty(self.shape[0], F)
+        first, second = self.two_sums("sums", self.view(self.x), k)
+        return k.reshape(self.samples, self.channels), first, second
+
+    def affine(self, k, a, b):
+        """(x - k) a + b."""
+        y = np.empty_like(self.x)
+        self.run("affine", self.view(self.x), *map(self.per_pair, (k, a, b)), self.view(y))
+        return y
+
+    def gradient_sums(self, g, k):
+        """Σg and Σg (x - k), each (N, C)."""
+        return self.two_sums("gradient_sums", self.view(like(g, self.x)), self.view(self.x), self.per_pair(k))
+
+    def gradient_affine(self, g, k, alpha, beta, gamma):
+        """alpha g + beta (x - k) + gamma."""
+        gx = np.empty_like(self.x)
+        coefficients = map(self.per_pair, (k, alpha, beta, gamma))
+        self.run("gradient_affine", self.view(like(g, self.x)), self.view(self.x), *coefficients, self.view(gx))
+        return gx
+
+
+LOOPS = {
+    ("sums", False): sums_rows,
+    ("sums", True): sums_columns,
+    ("affine", False): affine_rows,
+    ("affine", True): affine_columns,
+    ("gradient_sums", False): gradient_sums_rows,
+    ("gradient_sums", True): gradient_sums_columns,
+    ("gradient_affine", False): gradient_affine_rows,
+    ("gradient_affine", True): gradient_affine_columns,
+}
+
+
+# ---- the three norms: x (N, C, ...), weight and bias (C,) or None ----
+
+
+def pooled(values, groups):
+    """The average of (N, C) values over the pairs that share statistics, (N, C) again.
+
+    groups > 0: within each sample, C / groups channels together (group norm; instance norm for groups = C).
+    groups = 0: each channel over all samples (batch norm).
+    """
+    if groups == 0:
+        return np.broadcast_to(values.mean(0), values.shape)
+    n, channels = values.shape
+    together = values.reshape(n, groups, channels // groups).mean(2)
+    return np.repeat(together, channels // groups, axis=1)
+
+
+def normalise(x, weight, bias, eps, groups):
+    """y, and per pair k, the mean less k, the variance and 1 / sqrt(variance + eps), each (N, C)."""
+    pairs = Pairs(x)
+    k, first, second = pairs.moments()
+    own = k + first / pairs.count
+    mean = pooled(own, groups)
+    spread = second / pairs.count - (first / pairs.count) ** 2 + (own - mean) ** 2
+    variance = np.maximum(pooled(spread, groups), 0)
+    rstd = 1 / np.sqrt(variance + eps)
+    slope = rstd if weight is None else rstd * weight
+    base = (k - mean) * slope
+    return pairs.affine(k, slope, base if bias is None else base + bias), k, mean - k, variance, rstd
+
+
+def normalise_gradient(g, x, weight, k, offset, rstd, groups):
+    """dL/dx, dL/dweight, dL/dbias of `normalise`."""
+    # h = (x - k - offset) rstd, v = g weight:   dx = rstd (v - average(v) - h average(v h))
+    pairs = Pairs(x)
+    sum_g, sum_gx = pairs.gradient_sums(g, k)
+    sum_gh = (sum_gx - offset * sum_g) * rstd
+    w = 1 if weight is None else weight.astype(np.float64)
+    average_v, average_vh = pooled(w * sum_g, groups) / pairs.count, pooled(w * sum_gh, groups) / pairs.count
+    beta = -rstd * rstd * average_vh
+    gamma = -rstd * average_v - beta * offset
+    gx = pairs.gradient_affine(g, k, rstd * w, beta, gamma)
+    return gx, sum_gh.sum(0).astype(F), sum_g.sum(0).astype(F)
+
+
+def group_norm(x, groups, weight, bias, eps):
+    """x (N, C, ...) normalised over each group of channels and all positions. Returns y, k, offset, rstd."""
+    y, k, offset, _, rstd = normalise(x, weight, bias, eps, groups)
+    return y, k, offset, rstd
+
+
+def group_norm_gradient(g, x, groups, weight, k, offset, rstd):
+    """dL/dx, dL/dweight, dL/dbias."""
+    return normalise_gradient(g, x, weight, k, offset, rstd, groups)
+
+
+def batch_norm(x, weight, bias, eps):
+    """x (N, C, ...) normalised over samples and positions. Returns y, k, offset, rstd, and (C,) mean and
+    variance.
+    """
+    y, k, offset, variance, rstd = normalise(x, weight, bias, eps, 0)
+    mean = (k[0] + offset[0]).astype(F)
+    return y, k, offset, rstd, mean, variance[0].astype(F)
+
+
+def batch_norm_gradient(g, x, weight, k, offset, rstd):
+    """dL/dx, dL/dweight, dL/dbias."""
+    return normalise_gradient(g, x, weight, k, offset, rstd, 0)
+
+
+def batch_norm_eval(x, weight, bias, mean, variance, eps):
+    """x (N, C, ...) normalised with a given (C,) mean and variance."""
+    rstd = 1 / np.sqrt(variance.astype(np.float64) + eps)
+    slope = rstd if weight is None else rstd * weight
+    return Pairs(x).affine(mean, slope, 0.0 if bias is None else bias)
+
+
+def batch_norm_eval_gradient(g, x, weight, mean, variance, eps):
+    """dL/dx, dL/dweight, dL/dbias of batch_norm_eval; mean and variance are constants."""
+    pairs, rstd = Pairs(x), 1 / np.sqrt(variance.astype(np.float64) + eps)
+    sum_g, sum_gx = pairs.gradient_sums(g, mean)
+    gx = pairs.gradient_affine(g, mean, rstd if weight is None else rstd * weight, 0.0, 0.0)
+    return gx, (sum_gx.sum(0) * rstd).astype(F), sum_g.sum(0).astype(F)

@@ -1,0 +1,153 @@
+"""Record a lesson: run it over several seeds, and keep the bands of its proofs, its text and its figures.
+
+    python lessons/10_vae.py --record                 # seeds 0 to 9, as usual and --quick: some minutes
+
+writes expected/10_vae.json (values by seed, bands, costs, commit, time, machine, versions, and what each cell printed)
+and the figures of seed 0 in expected/10_vae/. Every run is a process of its own, so times and memory are its own too.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from . import catalogue, proof
+
+MODES = {"standard": [], "quick": ["--quick"]}
+
+
+def cells(source):
+    """The cells of a percent-format script: [(first line, "code" or "markdown", text), ...]."""
+    found, lines = [], source.splitlines(keepends=True)
+    starts = [i for i, line in enumerate(lines) if line.startswith("# %%")] + [len(lines)]
+    for start, end in itertools.pairwise(starts):
+        kind = "markdown" if "[markdown]" in lines[start] else "code"
+        found.append((start + 1, kind, "".join(lines[start + 1 : end])))
+    return found
+
+
+def run_cells(path, arguments):
+    """Run a lesson cell by cell with these command-line arguments; return its proofs, costs and what was printed."""
+    from .lesson import Lesson
+
+    source = Path(path).read_text(encoding="utf-8")
+    sys.argv = [str(path), *arguments]
+    names, printed, lesson = {"__name__": "__main__"}, [], None
+    for first, kind, text in cells(source):
+        if kind == "markdown":
+            continue
+        before, screen = len(lesson.figures) if lesson else 0, io.StringIO()
+        with contextlib.redirect_stdout(screen):
+            exec(compile("\n" * first + text, str(path), "exec"), names)
+        lesson = next(value for value in names.values() if isinstance(value, Lesson))
+        figures = [{"file": shown.name, "caption": caption} for _, caption, shown in lesson.figures[before:]]
+        if screen.getvalue() or figures:
+            text = re.sub(r"(?m)^  figure  .*\n|^figures in .*|   figures in .*", "", screen.getvalue())
+            printed.append({"line": first, "text": text, "figures": figures})
+    proofs = {p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": bool(p.band)} for p in lesson.proofs}
+    return {"proofs": proofs, "costs": lesson.costs(), "cells": printed}
+
+
+def run_apart(path, arguments, judged=False):
+    """`run_cells` in a process of its own. Its progress goes to the terminal, its figures to `--out`."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        words = [str(path), str(result), "judged" if judged else "noted", *arguments]
+        subprocess.run([sys.executable, "-m", "minigen.lessons.record", *words], check=True)
+        return json.loads(result.read_text(encoding="utf-8"))
+
+
+def record(name, seeds):
+    """Record a lesson over `seeds` seeds, in both modes. Returns an exit status."""
+    path = catalogue.find(name)
+    folder = path.parent / "expected"
+    target = folder / f"{name}.json"
+    kept = {"lesson": name, "how": proof.HOW, "recorded": circumstances(path.parent)}
+    with tempfile.TemporaryDirectory() as out:
+        for mode, flags in MODES.items():
+            runs = []
+            for seed in range(seeds):
+                runs.append(run_apart(path, [*flags, "--seed", str(seed), "--out", out]))
+                print(f"{name} {mode} seed {seed}: {runs[-1]['costs']['seconds']} s", flush=True)
+            kept[mode] = summary(runs)
+        write(target, kept)
+        # Once more with the bands in place: the text and the figures that the book shows.
+        kept["cells"] = run_apart(path, ["--seed", "0", "--out", out], judged=True)["cells"]
+        write(target, kept)
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(Path(out) / name, folder / name)
+    print(f"wrote {target} and {folder / name}/")
+    return 0
+
+
+def summary(runs):
+    """Values by seed, their bands, and the costs, from the runs of one mode."""
+    proofs = {}
+    for name, first in runs[0]["proofs"].items():
+        values = [run["proofs"][name]["value"] for run in runs]
+        proofs[name] = {"unit": first["unit"], "values": values}
+        if not first["own"]:  # a band from theory needs no recording
+            proofs[name]["band"] = [rounded(x) for x in proof.band_of(values)]
+    costs = [run["costs"] for run in runs]
+    return {"seeds": len(runs), "proofs": proofs, "costs": {key: [cost[key] for cost in costs] for key in costs[0]}}
+
+
+def rounded(x):
+    """`x` to eight significant digits, so that the file can be read."""
+    return float(f"{x:.8g}")
+
+
+def write(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def circumstances(folder):
+    """When, from which commit, on which machine and with which versions."""
+
+    def git(*words):
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    versions = {"python": platform.python_version()}
+    for package in ("minigen", "numpy", "numba", "matplotlib"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"system": platform.platform(), "processor": processor(), "cores": cores()},
+        "versions": versions,
+    }
+
+
+def processor():
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        if found:
+            return found.group(1)
+    return platform.processor() or platform.machine()
+
+
+def cores():
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+if __name__ == "__main__":
+    from minigen.lessons.lesson import Lesson as _Lesson
+
+    _path, _result, _how, *_arguments = sys.argv[1:]
+    _Lesson.recording = _how == "noted"
+    write(Path(_result), run_cells(_path, _arguments))

@@ -1,0 +1,96 @@
+"""Row 6: a NaN or an Inf, put into an input, a weight or a gradient of every op in turn.
+
+Inside `detect_anomaly` the first op whose result is NaN, or whose gradient is not finite, must be named. It is
+compared with what can be seen without it: the same call's output and gradients.
+"""
+
+import re
+import warnings
+
+import numpy as np
+
+from ..autograd import detect_anomaly
+from ..errors import MinigenError, NonFiniteError
+from ..tensor import Tensor
+from .examples import calls
+from .score import Finding
+
+
+def bad_numbers(count=None, seed=0):
+    """Every example with a NaN and an Inf in every float tensor, and in the gradient that comes back to it."""
+    cases, named, faults = 0, 0, []
+    for key, call in calls()[0].items():
+        for where, poisoned, gradient in poison(call):
+            outcome = unexpected(poisoned, gradient)
+            cases += 1
+            named += outcome == "named"
+            if outcome not in ("named", "clean", "refused"):
+                faults.append(f"{key}, {where}: {outcome}")
+    text = f"{cases} poisoned calls, {named} named by detect_anomaly, the others did no harm"
+    return Finding(not faults, text + "".join(f"\n      {fault}" for fault in faults[:40]))
+
+
+def poison(call):
+    """(where, call, first number of the gradient) for each float tensor of a call, and for its gradient."""
+    for place, value in [*enumerate(call.args), *call.kwargs.items()]:
+        if isinstance(value, Tensor) and value.dtype.kind == "f":
+            for bad in (np.nan, np.inf):
+                array = value.data.copy()
+                array.reshape(-1)[0] = bad
+                yield f"{bad} in argument {place}", call.replaced(place, Tensor(array, value.requires_grad)), 1.0
+    for bad in (np.nan, np.inf):
+        yield f"{bad} in the gradient", call, bad
+
+
+def unexpected(call, gradient):
+    """ "named" (the op was), "clean" (nothing went bad), "refused" (the op wants no such numbers), or what is wrong."""
+    try:
+        bad = _goes_bad(call, gradient)
+    except MinigenError:
+        return "refused"
+    try:
+        with detect_anomaly():
+            _run(call, gradient)
+    except NonFiniteError as error:
+        if not re.match(r"\w+: ", str(error)):
+            return f"no op is named: {error}"
+        return "named" if bad else f"named without cause: {error}"
+    return f"not found, though {bad} is bad" if bad else "clean"
+
+
+def _goes_bad(call, gradient):
+    """What is not finite without the watch: "the output" (NaN), "a gradient" (NaN or Inf), or None."""
+    outputs, leaves = _run(call, gradient)
+    if any(np.isnan(y.data).any() for y in outputs):
+        return "the output"
+    if any(x.grad is not None and not np.isfinite(x.grad.data).all() for x in leaves):
+        return "a gradient"
+    return None
+
+
+def _run(call, gradient):
+    """Forward and backward: (outputs, leaves with gradients). The gradient is ones, but for its first number."""
+    leaves = [x for x in _floats((call.args, call.kwargs)) if x.requires_grad]
+    for x in leaves:
+        x.grad = None
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        outputs = list(_floats(call()))
+        for y in outputs:
+            if y.requires_grad:
+                g = np.ones_like(y.data)
+                g.reshape(-1)[:1] = gradient
+                y.backward(Tensor(g), retain_graph=True)
+    return outputs, leaves
+
+
+def _floats(value):
+    """Every float tensor in a nest of tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        if value.dtype.kind == "f":
+            yield value
+    elif isinstance(value, (tuple, list)):
+        for x in value:
+            yield from _floats(x)
+    elif isinstance(value, dict):
+        yield from _floats(list(value.values()))

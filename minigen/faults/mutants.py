@@ -1,0 +1,164 @@
+"""Row 18: tests that cannot fail. The source is broken on purpose, and some test must go red.
+
+A mutant is one small change in the arithmetic of `ops/` or `kernels/`: a sign, an operator, a dimension, a constant
+off by one, a term dropped. Each is put into a copy of the package, and the tests of that part run against the copy.
+A mutant that no test kills is shown with its line: either a test is missing, or the change makes no difference
+(a tolerance, a block size), and then EXPLAINED says so.
+"""
+
+import ast
+import copy
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .score import Finding, scratch
+
+# Changes that make no difference to any result, by a pattern of the line they stand in: {pattern: why}
+EXPLAINED = {
+    r"(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
+}
+
+OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}
+COMPARISONS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+
+
+def survivors(count, seed=0, timeout=300):
+    """Try `count` mutants: a Finding, with those that lived."""
+    root = Path(__file__).resolve().parent.parent.parent
+    if not (root / "tests" / "ops").is_dir():
+        return Finding(None, "the tests are not at hand: run in a checkout of the repository")
+    mutants = all_mutants(root)
+    chosen = random.Random(seed).sample(mutants, min(count, len(mutants)))
+    alive, explained = [], 0
+    with scratch() as folder:
+        copy_package(root, folder)
+        for path, line, text, source in chosen:
+            if killed(folder, path, source, timeout):
+                continue
+            reason = next((why for pattern, why in EXPLAINED.items() if re.search(pattern, text)), None)
+            explained += reason is not None
+            if reason is None:
+                alive.append(f"{path}:{line}  {text}")
+                print(f"    alive: {alive[-1]}", flush=True)
+    dead = len(chosen) - len(alive) - explained
+    text = f"{len(chosen)} of {len(mutants)} mutants: {dead} killed, {explained} explained, {len(alive)} alive"
+    return Finding(len(alive) <= 0.05 * len(chosen), text)
+
+
+def copy_package(root, folder):
+    """The package as a wheel lays it out, so that the copy is found before the installed one; and the tests."""
+    leave = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(root / "minigen", folder / "minigen", ignore=leave)
+    shutil.copytree(root / "kernels", folder / "minigen" / "kernels", ignore=leave)
+    shutil.copytree(root / "lessons", folder / "minigen" / "lessons", ignore=leave)
+    shutil.copytree(root / "tests", folder / "tests", ignore=leave)
+    shutil.copy(root / "pyproject.toml", folder)
+
+
+def killed(folder, path, source, timeout):
+    """Whether the tests of the part notice `source` in the place of the file `path`. A hang counts as noticed."""
+    where = folder / ("minigen/" + path if path.startswith("kernels/") else path)
+    original = where.read_text(encoding="utf-8")
+    where.write_text(source, encoding="utf-8")
+    tests = ["tests/kernels", "tests/ops"] if path.startswith("kernels/") else ["tests/ops", "tests/test_autograd.py"]
+    tests = [test for test in tests if (folder / test).exists()]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not torch", *tests],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            timeout=timeout,
+        )
+        return done.returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        where.write_text(original, encoding="utf-8")
+
+
+def all_mutants(root):
+    """[(path, line, what was changed, the whole changed source)] over ops/ and kernels/."""
+    found = []
+    for folder in ("minigen/ops", "kernels"):
+        for path in sorted((root / folder).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            name = path.relative_to(root).as_posix()
+            found += [(name, *mutant) for mutant in mutants_of(source)]
+    return found
+
+
+def mutants_of(source):
+    """(line, what, changed source) for every place in a piece of Python where one change can be made."""
+    lines = source.splitlines(keepends=True)
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line.encode()))
+    content = source.encode()
+    for node in _arithmetic(ast.parse(source)):
+        for changed in _changes(node):
+            start = starts[node.lineno - 1] + node.col_offset
+            end = starts[node.end_lineno - 1] + node.end_col_offset
+            new = ast.unparse(changed) if isinstance(changed, ast.keyword) else f"({ast.unparse(changed)})"
+            before = content[start:end].decode()
+            out = content[:start] + new.encode() + content[end:]
+            yield node.lineno, f"{' '.join(before.split())}  ->  {new}", out.decode()
+
+
+def _arithmetic(tree):
+    """The nodes where results are computed: not in messages, checks, signatures, decorators or type names."""
+    stack = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Expr))]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, (ast.Raise, ast.JoinedStr, ast.Assert, ast.arguments)):
+            continue
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("expect", "warn", "describe"):
+            continue
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("__"):
+            continue
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            stack.extend(node.body)
+            continue
+        if isinstance(node, ast.If) and any(isinstance(x, ast.Raise) for x in node.body):
+            stack.extend(node.orelse)  # a check of arguments: the tests of errors are another matter
+            continue
+        if isinstance(node, (ast.BinOp, ast.Compare, ast.UnaryOp, ast.Subscript)) or _is_dimension(node):
+            yield node
+        stack.extend(ast.iter_child_nodes(node))
+
+
+def _changes(node):
+    """Nodes that could stand in the place of `node`."""
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        if any(isinstance(x, (ast.Constant, ast.Tuple, ast.List)) and not _is_number(x) for x in (node.left, node.right)):
+            return  # text or tuples joined, not numbers added
+        changed = copy.deepcopy(node)
+        changed.op = OPERATORS[type(node.op)]()
+        yield changed
+        if isinstance(node.op, (ast.Add, ast.Sub)):
+            yield node.left  # the second term is dropped
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
+        yield node.operand
+    elif isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
+        changed = copy.deepcopy(node)
+        changed.ops = [COMPARISONS[type(node.ops[0])]()]
+        yield changed
+    elif _is_dimension(node):
+        yield ast.keyword(node.arg, ast.Constant(0 if node.value.value else 1))
+    elif isinstance(node, ast.Subscript) and _is_number(node.slice) and isinstance(node.ctx, ast.Load):
+        changed = copy.deepcopy(node)
+        changed.slice = ast.Constant(node.slice.value + 1)
+        yield changed
+
+
+def _is_dimension(node):
+    return isinstance(node, ast.keyword) and node.arg in ("dim", "axis") and _is_number(node.value)
+
+
+def _is_number(node):
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)

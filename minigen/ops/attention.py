@@ -1,0 +1,199 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): softmax(q k^T / sqrt(d) + mask) v.
+
+The projections and heads around it stand in multihead.py. On the CPU the kernel works head by head and never holds
+all the weights; the definition below is the formula.
+"""
+
+import math
+
+import numpy as np
+
+from .. import kernels, random
+from ..autograd import op
+from ..device import device_of, xp
+from ..errors import ArgumentError, DtypeError, ShapeError, expect
+from ..tensor import value as array
+from .elementary import exp
+from .rearranging import repeat_interleave
+from .reduction import sum
+from .shape import expand, reshape
+
+
+@op(saves=("logs",))
+def _attention(query, key, value, mask, keep, scale, causal):
+    """query (B, H, T, D), key (B, G, S, D), value (B, G, S, E) -> (B, H, T, E); query head h uses key head h // (H / G).
+
+    mask is added to the scores, keep multiplies the weights; each is None or broadcasts to (B, H, T, S).
+    """
+    family = kernels.find(query, "attention")
+    if family is None or 0 in query.shape or 0 in key.shape or 0 in value.shape:
+        return NotImplemented
+    return family.attention(query, key, value, *_spread(query, key, mask, keep), scale, causal)
+
+
+@_attention.gradient
+def _(g, query, key, value, mask, keep, logs, scale, causal, needs):
+    family = kernels.find(g, "attention")
+    mask, keep = _spread(query, key, mask, keep)
+    return family.attention_gradient(g, query, key, value, mask, keep, logs, scale, causal, mask_too=needs[3])
+
+
+@_attention.definition
+def _(query, key, value, mask, keep, scale, causal):
+    shared = query.shape[1] // max(key.shape[1], 1)
+    if shared > 1:
+        key, value = repeat_interleave(key, shared, 1), repeat_interleave(value, shared, 1)
+    scores = query @ key.swapaxes(-1, -2) * scale
+    if mask is not None:
+        scores = scores + mask
+    if causal:
+        scores = scores + _future(scores)
+    weights = exp(scores - _largest(scores))
+    total = sum(weights, -1, keepdim=True)
+    weights = weights / (total + (array(total) == 0))  # a query that may attend to nothing: 0 / 1, not 0 / 0
+    if keep is not None:
+        weights = weights * keep
+    return weights @ value
+
+
+def _spread(query, key, mask, keep):
+    """The mask and the kept weights seen at every score, as views."""
+    shape = (*query.shape[:3], key.shape[2])
+    return [None if x is None else xp(x).broadcast_to(x, shape) for x in (mask, keep)]
+
+
+def _future(scores):
+    """-inf above the diagonal of the last two dimensions: query i may not look at a key after i."""
+    lib, (T, S) = xp(array(scores)), scores.shape[-2:]
+    return lib.where(lib.arange(S) > lib.arange(T)[:, None], -np.inf, 0.0).astype(scores.dtype)
+
+
+def _largest(scores):
+    """The largest score of each query, which taken off keeps exp from overflowing; a constant to the gradient."""
+    scores = array(scores)
+    if scores.shape[-1] == 0:
+        return xp(scores).zeros((*scores.shape[:-1], 1), scores.dtype)
+    top = scores.max(-1, keepdims=True)
+    return xp(scores).where(top == -np.inf, 0.0, top).astype(scores.dtype)
+
+
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """softmax(scale query key^T + mask) value: each query takes a weighted mean of the values.
+
+    query       (..., H, T, D), key (..., H, S, D), value (..., H, S, E) -> (..., H, T, E); leading dimensions broadcast
+    attn_mask   broadcasts to (..., H, T, S): of booleans, False forbids; of numbers, it is added to the scores
+    dropout_p   the share of the weights that is zeroed, the rest being scaled up. Applied whenever it is not 0: write
+                `p if self.training else 0.0`
+    is_causal   query i sees keys 0 to i only (beside what attn_mask says)
+    scale       1 / sqrt(D) if None
+    enable_gqa  key and value may have fewer heads than query: each serves H / G query heads (Ainslie et al. 2023)
+
+    A query that may attend to no key gets zeros. The result of (B, H, T, D) inputs lies in memory as (B, T, H, E), so
+    that `.transpose(1, 2).reshape(B, T, H * E)` copies nothing. Raises ShapeError, DtypeError or ArgumentError.
+    """
+    _check(query, key, value, dropout_p)
+    lead, shared = _leading(query, key, value, enable_gqa)
+    T, S, D, E = query.shape[-2], key.shape[-2], query.shape[-1], value.shape[-1]
+    mask = None if attn_mask is None else _added(attn_mask, lead, T, S, query.dtype, enable_gqa)
+    query, (key, value) = _four(query, lead, enable_gqa), [_four(x, shared, enable_gqa) for x in (key, value)]
+    keep = _kept(dropout_p, (*query.shape[:3], S), query) if dropout_p > 0 else None
+    scale = 1.0 / math.sqrt(max(D, 1)) if scale is None else float(scale)
+    y = _attention(query, key, value, mask, keep, scale, bool(is_causal))
+    return y if len(lead) == 2 else reshape(y, (*lead, T, E))
+
+
+def _check(query, key, value, dropout_p):
+    name = "scaled_dot_product_attention"
+    for x in (query, key, value):
+        expect(hasattr(x, "shape"), f"{name}: query, key and value must be tensors", x, error=DtypeError)
+    shapes = query, key, value
+    expect(
+        min(x.ndim for x in shapes) >= 2, f"{name}: query (..., T, D), key (..., S, D) and value (..., S, E)", *shapes
+    )
+    expect(
+        query.dtype == key.dtype == value.dtype and query.dtype.kind == "f",
+        f"{name}: query, key and value must be of one floating type",
+        *shapes,
+        error=DtypeError,
+    )
+    expect(
+        query.shape[-1] == key.shape[-1],
+        f"{name}: query and key must have the same last dimension, over which their products are summed",
+        *shapes,
+    )
+    expect(
+        key.shape[-2] == value.shape[-2],
+        f"{name}: each key needs its value: key (..., S, D), value (..., S, E)",
+        *shapes,
+    )
+    expect(0 <= dropout_p <= 1, f"{name}: dropout_p must be from 0 to 1", dropout_p, error=ArgumentError)
+
+
+def _leading(query, key, value, enable_gqa):
+    """The dimensions before the last two, heads last, broadcast: those of query, and those of key and value."""
+    name = "scaled_dot_product_attention"
+    leads = [tuple(x.shape[:-2]) for x in (query, key, value)]
+    if enable_gqa:
+        H, G, V = [lead[-1] if lead else 0 for lead in leads]
+        expect(
+            G == V and G > 0 and H % G == 0,
+            f"{name}: with enable_gqa the heads of query must be a multiple of those of key and value",
+            *(query, key, value),
+        )
+    try:
+        if not enable_gqa:
+            lead = np.broadcast_shapes(*leads)
+            return lead, lead
+        batch = np.broadcast_shapes(*[lead[:-1] for lead in leads])
+        return (*batch, H), (*batch, G)
+    except ValueError:
+        few, many = [lead[-1] if lead else 1 for lead in leads[1::-1]]
+        raise ShapeError(
+            f"{name}: the leading dimensions of query {tuple(query.shape)}, key {tuple(key.shape)} and value "
+            f"{tuple(value.shape)} do not broadcast"
+            + ("\n  did you mean enable_gqa=True? Then query heads share a key head" if many % max(few, 1) == 0 else "")
+        ) from None
+
+
+def _two(lead, enable_gqa):
+    """Leading dimensions brought to two, (B, H). One alone is a batch, so that (B, T, D) comes out contiguous."""
+    if len(lead) < 2:
+        return (1, *lead) if enable_gqa else (*(lead or (1,)), 1)
+    return math.prod(lead[:-1]), lead[-1]
+
+
+def _four(x, lead, enable_gqa):
+    """x stretched to its leading dimensions, and those brought to two."""
+    if tuple(x.shape[:-2]) != lead:
+        x = expand(x, (*lead, *x.shape[-2:]))
+    return x if len(lead) == 2 else reshape(x, (*_two(lead, enable_gqa), *x.shape[-2:]))
+
+
+def _added(mask, lead, T, S, dtype, enable_gqa):
+    """attn_mask as numbers to add, with four dimensions that broadcast to (B, H, T, S)."""
+    name = "scaled_dot_product_attention"
+    expect(hasattr(mask, "shape"), f"{name}: attn_mask must be a tensor", mask, error=DtypeError)
+    expect(
+        mask.dtype == bool or mask.dtype == dtype,
+        f"{name}: attn_mask must be of booleans (True where a key may be seen) or of query's type, {dtype}",
+        mask,
+        error=DtypeError,
+    )
+    full = (*lead, T, S)
+    fits = mask.ndim <= len(full) and all([m in (1, n) for m, n in zip(mask.shape[::-1], full[::-1])])
+    expect(fits, f"{name}: attn_mask must broadcast to (..., H, T, S), here {full}", mask)
+    if mask.dtype == bool:
+        allowed = array(mask)
+        mask = xp(allowed).where(allowed, 0.0, -np.inf).astype(dtype)
+    mask = reshape(mask, (1,) * (len(full) - mask.ndim) + tuple(mask.shape))
+    if len(lead) == 2:
+        return mask
+    return _four(mask, lead if len(lead) > 2 else tuple(mask.shape[:-2]), enable_gqa)
+
+
+def _kept(p, shape, like):
+    """What dropout multiplies the weights by: 0 with probability p, else 1 / (1 - p)."""
+    kept = random.default_generator.bernoulli(1.0 - p, shape, device=device_of(array(like)))
+    return kept.astype(like.dtype) / (like.dtype.type(1.0 - p) if p < 1 else 1)
