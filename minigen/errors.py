@@ -99,6 +99,11 @@ def answering(function):
             if fault.__traceback__.tb_next is not None:  # raised inside, not by the call
                 raise
             raise misfit(function, fault, kwargs) from None
+        except AttributeError as fault:
+            if not any(fault.obj is x for x in args) or hasattr(fault.obj, "dtype"):
+                raise
+            name = function.__name__.strip("_")
+            raise DtypeError(f"{name}: takes a tensor, got {describe(fault.obj)}\n  write minigen.tensor(...)") from None
 
     return call
 

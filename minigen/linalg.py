@@ -139,15 +139,21 @@ def cond(a, p=None):
     return matrix_norm(a, p) * matrix_norm(inv(a), p)
 
 
-def matrix_rank(a, *, rtol=None):
-    """How many singular values are above rtol (default: precision times the larger size) times the largest."""
-    check_matrices("matrix_rank", a, square=False)
-    s = value(svdvals(a.detach() if isinstance(a, Tensor) else a))
-    if not s.size:
-        rank = xp(s).zeros(s.shape[:-1], np.int64)
+def matrix_rank(a, *, atol=None, rtol=None, hermitian=False):
+    """How many singular values are above atol and above rtol times the largest.
+
+    rtol defaults to the precision times the larger size, or to 0 if atol is given; `hermitian` reads the lower triangle.
+    """
+    check_matrices("matrix_rank", a, square=hermitian)
+    array, lib = value(a), xp(value(a))
+    s = lib.abs(lib.linalg.eigvalsh(array)) if hermitian else lib.linalg.svd(array, compute_uv=False)
+    if s.shape[-1] == 0:
+        rank = lib.zeros(s.shape[:-1], np.int64)
     else:
-        rtol = max(a.shape[-2:]) * np.finfo(s.dtype).eps if rtol is None else rtol
-        rank = xp(s).asarray((s > rtol * s.max(-1, keepdims=True)).sum(-1))
+        default = max(a.shape[-2:]) * float(np.finfo(s.dtype).eps) if atol is None else 0.0
+        atol, rtol = (lib.asarray(value(t)) for t in (0.0 if atol is None else atol, default if rtol is None else rtol))
+        bound = lib.maximum(atol[..., None], rtol[..., None] * s.max(-1, keepdims=True))
+        rank = lib.asarray((s > bound).sum(-1))
     return wrap(rank) if isinstance(a, Tensor) else rank
 
 

@@ -1,36 +1,81 @@
-"""Sums over the leading axes (the gradient of a bias), and over everything (norms), the same bits on any
-number of threads.
+"""Sums that have the same bits on any number of threads.
 
-The rows are cut into chunks of a fixed size, each chunk is summed by one thread, and the chunks' sums are
-added in order. Floor: read x once, 4 bytes an element.
+    sum_leading(x)          over all axes but the last: the gradient of a bias
+    sum_all(x)              over everything
+    sum_squares(x)          the square of the norm, for gradient clipping
+
+The array is cut into chunks by its shape alone, one task sums each, and the chunks' sums are added in
+order. Floor: read x once, 4 bytes an element.
 """
 
 import numpy as np
 from numba import prange
 
 from .compile import kernel
+from .elementwise import dense, flat
 
-CHUNK = 4096  # elements of a flat array that one partial sum covers
+F = np.float32
+CHUNK = 4096  # elements of a flat array in one partial sum
+SERIAL = 16384  # elements up to which threads do not pay
+PARTS = 32  # at most so many partial sums of rows
 
 
 @kernel
-def partial_row_sums(x, partial, rows):
-    for chunk in prange(partial.shape[0]):
-        total = partial[chunk]
+def sum_rows(x, partial, step):
+    n, width = x.shape
+    for part in prange(partial.shape[0]):
+        total = partial[part]
         total[:] = 0
-        for i in range(chunk * rows, min(x.shape[0], (chunk + 1) * rows)):
+        for i in range(part * step, min(n, (part + 1) * step)):
             row = x[i]
-            for j in range(row.size):
+            for j in range(width):
                 total[j] += row[j]
 
 
-def sum_leading(x, axes=None):
+@kernel
+def sum_chunks(x, partial):
+    for chunk in prange(partial.size):
+        part = x[chunk * CHUNK : (chunk + 1) * CHUNK]
+        total = F(0)
+        for i in range(part.size):
+            total += part[i]
+        partial[chunk] = total
+
+
+@kernel
+def square_chunks(x, partial):
+    for chunk in prange(partial.size):
+        part = x[chunk * CHUNK : (chunk + 1) * CHUNK]
+        total = F(0)
+        for i in range(part.size):
+            total += part[i] * part[i]
+        partial[chunk] = total
+
+
+def sum_leading(x):
     """The sum over all but the last axis: (..., D) -> (D,)."""
-    x = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
-    n, width = x.shape
-    if x.size <= 16384:
-        return np.add.reduce(x, axis=0)
-    rows = max(-(-n // 32), -(-4 * CHUNK // width))
-    partial = np.empty((-(-n // rows), width), np.float32)
-    partial_row_sums(x, partial, rows)
+    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+    n, width = rows.shape
+    if rows.size <= SERIAL:
+        return np.add.reduce(rows, axis=0)
+    step = max(-(-n // PARTS), -(-CHUNK // width))
+    partial = np.empty((-(-n // step), width), F)
+    sum_rows(rows, partial, step)
     return np.add.reduce(partial, axis=0)
+
+
+def by_chunks(run, x):
+    x = flat(dense(x))
+    partial = np.empty(-(-x.size // CHUNK), F)
+    (run.serial if x.size <= SERIAL else run)(x, partial)
+    return np.asarray(np.add.reduce(partial, dtype=np.float64))
+
+
+def sum_all(x):
+    """The sum of all elements: a float64 array of no dimensions."""
+    return by_chunks(sum_chunks, x)
+
+
+def sum_squares(x):
+    """The sum of the squares of all elements: a float64 array of no dimensions."""
+    return by_chunks(square_chunks, x)

@@ -4,7 +4,7 @@
 without a branch, a table or a conversion, so LLVM turns a loop over them into 16 elements an instruction.
 Each is an `@inline` helper for kernels:
 
-    exp  expm1  log  log1p  sigmoid  softplus  tanh  erf
+    exp  expm1  log  log1p  sigmoid  softplus  tanh  erf      and of a row:  largest
 
 All are right in the limit: exp(-inf) = 0, exp(inf) = inf, log(0) = -inf, log(-1) = nan, tanh(inf) = 1, NaN
 gives NaN. Their relative errors over the whole range are in `tests/kernels/test_vector_math.py`; all are
@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compile import inline
+from .compile import inline, inline_sums
 
 F = np.float32
 
@@ -174,3 +174,20 @@ def erf(x):
     q = q * z + F(-7.37332916720468e-03)
     q = q * z + F(-1.42647390514189e-02)
     return clip(x * (p / q), F(-1), F(1))
+
+
+@inline
+def in_order(bits):
+    """The bits of a float32 as an integer that grows with it, and back: the negative ones are turned round."""
+    return np.int32(bits ^ (np.int32(bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@inline_sums
+def largest(row):
+    """The largest element of a row that is not empty; NaN if it holds one. Compared as integers, which
+    vectorises where floating-point comparison, because of NaN, does not.
+    """
+    most = np.int32(-0x7FFFFFFF)
+    for j in range(row.size):
+        most = max(most, in_order(float_to_bits(row[j])))
+    return bits_to_float(in_order(most))

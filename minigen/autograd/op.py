@@ -134,7 +134,7 @@ class Op:
                 arrays = self._agree(arrays)
         try:
             y = self.forward(*arrays)
-        except (ValueError, TypeError, IndexError) as fault:
+        except (ValueError, TypeError, IndexError, OverflowError) as fault:
             raise self._explained(fault, arrays) from None
         if y is NotImplemented:
             return self._by_definition(args)
@@ -169,7 +169,7 @@ class Op:
         mask = sum(1 << i for i, x in enumerate(tensors) if isinstance(x, Tensor) and x.requires_grad)
         try:
             y = self.forward(*arrays, **kwargs)
-        except (ValueError, TypeError, IndexError) as fault:
+        except (ValueError, TypeError, IndexError, OverflowError) as fault:
             raise self._explained(fault, arrays) from None
         if not any(isinstance(x, Tensor) for x in tensors):
             return y
@@ -195,7 +195,8 @@ class Op:
     def _agree(self, arrays):
         """Element-wise operands of one type. Python numbers and NumPy constants take the tensor's; see `promote`."""
         a, b = arrays[0], arrays[1]
-        if type(a) is ndarray and type(b) is float and a.dtype.kind == "f":
+        array, number = (a, b) if type(a) is ndarray else (b, a)
+        if type(array) is ndarray and array.dtype.kind == "f" and (type(number) is float or type(number) is int):
             return arrays
         return promote(self.name, arrays)
 
@@ -286,7 +287,7 @@ class Binary(Op):
             x, y = self._agree((x, y))
         try:
             out = self.forward(x, y)
-        except (ValueError, TypeError, IndexError) as fault:
+        except (ValueError, TypeError, IndexError, OverflowError) as fault:
             raise self._explained(fault, (x, y)) from None
         if not tensor_a and not tensor_b:
             return out

@@ -14,7 +14,9 @@ def promote(name, arrays):
     first, second = arrays[0], arrays[1]
     kinds = [x for x in (first, second) if is_array(x)]
     if not kinds:
-        return arrays
+        if isinstance(first, np.generic) or isinstance(second, np.generic):  # 0-d arrays inside gradient rules
+            return arrays
+        raise DtypeError(f"{name}: {describe(first)} and {describe(second)}: one of them must be a tensor")
     floats = [x.dtype for x in kinds if x.dtype.kind == "f"]
     scalars = [x for x in (first, second) if not is_array(x)]
     for x in scalars:

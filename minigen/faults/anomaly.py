@@ -21,17 +21,18 @@ def bad_numbers(count=None, seed=0):
     cases, named, faults = 0, 0, []
     for key, call in calls()[0].items():
         for where, poisoned, gradient in poison(call):
-            outcome = unexpected(poisoned, gradient)
+            outcome = watched(poisoned, gradient)
             cases += 1
             named += outcome == "named"
-            if outcome not in ("named", "clean", "refused"):
+            if outcome not in ("named", "clean", "refused") or (outcome == "named" and where == "nothing"):
                 faults.append(f"{key}, {where}: {outcome}")
-    text = f"{cases} poisoned calls, {named} named by detect_anomaly, the others did no harm"
+    text = f"{cases} calls with a bad number, {named} named by detect_anomaly, the others did no harm"
     return Finding(not faults, text + "".join(f"\n      {fault}" for fault in faults[:40]))
 
 
 def poison(call):
-    """(where, call, first number of the gradient) for each float tensor of a call, and for its gradient."""
+    """(what is bad, call, first number of the gradient): nothing, each float tensor of the call, its gradient."""
+    yield "nothing", call, 1.0
     for place, value in [*enumerate(call.args), *call.kwargs.items()]:
         if isinstance(value, Tensor) and value.dtype.kind == "f":
             for bad in (np.nan, np.inf):
@@ -42,8 +43,8 @@ def poison(call):
         yield f"{bad} in the gradient", call, bad
 
 
-def unexpected(call, gradient):
-    """ "named" (the op was), "clean" (nothing went bad), "refused" (the op wants no such numbers), or what is wrong."""
+def watched(call, gradient):
+    """ "named" (an op was), "clean" (nothing went bad), "refused" (the op wants no such numbers), or what is wrong."""
     try:
         bad = _goes_bad(call, gradient)
     except MinigenError:
@@ -52,9 +53,7 @@ def unexpected(call, gradient):
         with detect_anomaly():
             _run(call, gradient)
     except NonFiniteError as error:
-        if not re.match(r"\w+: ", str(error)):
-            return f"no op is named: {error}"
-        return "named" if bad else f"named without cause: {error}"
+        return "named" if re.match(r"\w+: ", str(error)) else f"no op is named: {error}"
     return f"not found, though {bad} is bad" if bad else "clean"
 
 
@@ -69,18 +68,17 @@ def _goes_bad(call, gradient):
 
 
 def _run(call, gradient):
-    """Forward and backward: (outputs, leaves with gradients). The gradient is ones, but for its first number."""
-    leaves = [x for x in _floats((call.args, call.kwargs)) if x.requires_grad]
+    """Forward and backward: (what ops made, the leaves). The gradient is ones, but for its first number."""
+    leaves = [x for x in _floats((call.args, call.kwargs)) if x.requires_grad and x.is_leaf]
     for x in leaves:
         x.grad = None
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        outputs = list(_floats(call()))
+        outputs = [y for y in _floats(call()) if not y.is_leaf]
         for y in outputs:
-            if y.requires_grad:
-                g = np.ones_like(y.data)
-                g.reshape(-1)[:1] = gradient
-                y.backward(Tensor(g), retain_graph=True)
+            g = np.ones_like(y.data)
+            g.reshape(-1)[:1] = gradient
+            y.backward(Tensor(g), retain_graph=True)
     return outputs, leaves
 
 

@@ -135,7 +135,9 @@ def _arithmetic(tree):
 def _changes(node):
     """Nodes that could stand in the place of `node`."""
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        if any(isinstance(x, (ast.Constant, ast.Tuple, ast.List)) and not _is_number(x) for x in (node.left, node.right)):
+        if any(
+            isinstance(x, (ast.Constant, ast.Tuple, ast.List)) and not _is_number(x) for x in (node.left, node.right)
+        ):
             return  # text or tuples joined, not numbers added
         changed = copy.deepcopy(node)
         changed.op = OPERATORS[type(node.op)]()

@@ -23,6 +23,15 @@ def library_of(a, b):
     return xp(a if is_array(a) else b)
 
 
+def floating_pair(a, b):
+    """Two operands of one type as floating-point arrays: integers and booleans as float32, numbers like the other."""
+    if not is_array(a):
+        b = floating(b)
+        return xp(b).asarray(a, b.dtype), b
+    a = floating(a)
+    return a, floating(b) if is_array(b) else xp(a).asarray(b, a.dtype)
+
+
 # The four operations
 
 
@@ -164,8 +173,8 @@ round.gradient(x=lambda g: _flat(g))
 
 @op
 def sign(x):
-    """-1, 0 or 1, elementwise."""
-    return xp(x).sign(x)
+    """-1, 0 or 1, elementwise; of NaN, NaN (where PyTorch says 0)."""
+    return x if x.dtype.kind == "b" else xp(x).sign(x)
 
 
 sign.gradient(x=lambda g: _flat(g))
@@ -174,7 +183,7 @@ sign.gradient(x=lambda g: _flat(g))
 @op(promotes=True)
 def heaviside(x, values):
     """0 where x < 0, 1 where x > 0, and `values` where x is 0, elementwise."""
-    return library_of(x, values).heaviside(x, values).astype(x.dtype, copy=False)
+    return xp(x).heaviside(x, values).astype(x.dtype, copy=False)
 
 
 @op(promotes=True)
@@ -254,8 +263,8 @@ abs.gradient(x=lambda g, x: g * sign(x))
 @op(promotes=True)
 def copysign(a, b):
     """The size of a with the sign of b, elementwise."""
-    a = floating(a)
-    return xp(a).copysign(a, b).astype(a.dtype, copy=False)
+    a, b = floating_pair(a, b)
+    return xp(a).copysign(a, b)
 
 
 copysign.gradient(a=lambda g, a, y: g * (sign(a) * sign(y)), b=lambda g: _flat(g))
@@ -264,7 +273,8 @@ copysign.gradient(a=lambda g, a, y: g * (sign(a) * sign(y)), b=lambda g: _flat(g
 @op(promotes=True)
 def hypot(a, b):
     """sqrt(a**2 + b**2), elementwise, without overflow on the way."""
-    return library_of(a, b).hypot(a, b)
+    a, b = floating_pair(a, b)
+    return xp(a).hypot(a, b)
 
 
 hypot.gradient(a=lambda g, a, y: g * (a / y), b=lambda g, b, y: g * (b / y))
@@ -327,11 +337,12 @@ minimum.gradient(
 
 @op
 def _clamp(x, low, high):
-    if low is not None:
-        x, low = promote("clamp", [x, low])
-    if high is not None:
-        x, high = promote("clamp", [x, high])
-    return xp(x).clip(x, low, high)
+    if x.dtype.kind != "f" or is_array(low) or is_array(high):
+        if low is not None:
+            x, low = promote("clamp", [x, low])
+        if high is not None:
+            x, high = promote("clamp", [x, high])
+    return x.clip(low, high)
 
 
 _clamp.gradient(
@@ -378,7 +389,12 @@ def pow(a, b):
     """a ** b, elementwise. The gradients where a or b is 0 are the limits, as long as these are finite."""
     if type(b) is int and b == 3:
         return a * a * a  # the general power is twenty times slower
-    return a**b
+    try:
+        return a**b
+    except ValueError as fault:
+        if "negative integer powers" not in str(fault):
+            raise
+        raise ArgumentError("pow: integers to a negative power are not integers\n  write x.float() ** y") from None
 
 
 pow.gradient(a=lambda g, a, b: g * _slope(a, b), b=lambda g, y, a, b: g * _growth(y, a, b))

@@ -2,7 +2,7 @@
 
 from ..autograd import op
 from ..device import xp
-from ..errors import DtypeError, describe
+from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, value
 from .arithmetic import abs as _abs
 from .arithmetic import library_of
@@ -147,6 +147,7 @@ def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
     Equal infinities are close; NaN is close to nothing, or with `equal_nan` to NaN.
     """
     a, b = value(a), value(b)
+    expect(rtol >= 0 and atol >= 0, f"isclose: rtol={rtol} and atol={atol} must not be negative", error=ArgumentError)
     if a.dtype != b.dtype:
         raise DtypeError(f"isclose: {describe(a)} and {describe(b)} are of two types\n  write x.to(y.dtype)")
     close = a == b

@@ -32,7 +32,7 @@ def count_nonzero(x, dim=None):
     """How many elements are not 0, in all or along `dim`."""
     array = value(x)
     dims = None if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
-    axis = None if dims is None else tuple([check_dim("count_nonzero", d, array.ndim) for d in dims])
+    axis = None if dims is None else tuple([check_dim("count_nonzero", d, array.ndim) for d in dims if array.ndim])
     return _like(x, xp(array).asarray(xp(array).count_nonzero(array, axis=axis), dtype=np.int64))
 
 
@@ -73,16 +73,20 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
     return results if len(results) > 1 else results[0]
 
 
-def unique_consecutive(x, return_inverse=False, return_counts=False):
-    """x flattened, with runs of one value as a single element."""
-    flat, lib = value(x).reshape(-1), xp(value(x))
-    first = lib.concatenate((lib.ones(min(flat.size, 1), bool), flat[1:] != flat[:-1]))
+def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
+    """x with runs of one value as a single element (along `dim`: of one slice); see `unique` for what is returned."""
+    array, lib = value(x), xp(value(x))
+    rows = array.reshape(-1) if dim is None else lib.moveaxis(array, check_dim("unique_consecutive", dim, array.ndim), 0)
+    changes = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
+    first = lib.concatenate((lib.ones(min(len(rows), 1), bool), changes))
     starts = lib.flatnonzero(first)
-    results = [flat[starts]]
+    values = rows[starts]
+    results = [values if dim is None else lib.moveaxis(values, 0, dim)]
     if return_inverse:
-        results.append((lib.cumsum(first) - 1).reshape(value(x).shape))
+        inverse = lib.cumsum(first) - 1
+        results.append(inverse.reshape(array.shape) if dim is None else inverse)
     if return_counts:
-        results.append(lib.diff(lib.concatenate((starts, lib.asarray([flat.size])))))
+        results.append(lib.diff(lib.concatenate((starts, lib.asarray([len(rows)])))))
     results = tuple([_like(x, r) for r in results])
     return results if len(results) > 1 else results[0]
 
@@ -103,14 +107,18 @@ def bincount(x, weights=None, minlength=0):
     return _like(x, lib.bincount(array, heavy, minlength).astype(kind, copy=False))
 
 
-def searchsorted(sorted_sequence, values, right=False, side=None):
+def searchsorted(sorted_sequence, values, *, right=False, side=None, sorter=None, out_int32=False):
     """Where each value would be inserted to keep a sequence sorted: before its equals, or with right=True behind.
 
-    A vector serves all values; rows (..., n) each serve the values (..., m) of the same row.
+    A vector serves all values; rows (..., n) each serve the values (..., m) of the same row. `sorter` holds the indices
+    that sort a sequence which is not sorted itself; `out_int32` gives int32 instead of int64.
     """
     given = values
     sequence = value(sorted_sequence)
     lib = xp(sequence)
+    if sorter is not None:
+        expect(sorter.shape == sequence.shape, "searchsorted: sorter needs the sequence's shape", sorter, sequence)
+        sequence = lib.take_along_axis(sequence, value(sorter), -1)
     values = lib.asarray(value(values), None if hasattr(values, "dtype") else sequence.dtype)
     expect(
         side in (None, "left", "right"), f'searchsorted: side is "left" or "right", not {side!r}', error=ArgumentError
@@ -129,15 +137,15 @@ def searchsorted(sorted_sequence, values, right=False, side=None):
         rows = zip(sequence.reshape(-1, sequence.shape[-1]), values.reshape(-1, values.shape[-1]))
         found = [lib.searchsorted(s, v, side) for s, v in rows]
         found = lib.stack(found).reshape(values.shape) if found else lib.zeros(values.shape, np.int64)
-    found = lib.asarray(found, np.int64)
+    found = lib.asarray(found, np.int32 if out_int32 else np.int64)
     return wrap(found) if isinstance(given, Tensor) or isinstance(sorted_sequence, Tensor) else found
 
 
-def bucketize(x, boundaries, right=False):
+def bucketize(x, boundaries, *, right=False, out_int32=False):
     """The bucket of each x between ascending `boundaries`: i with boundaries[i-1] < x <= boundaries[i].
 
     right=True closes the buckets on the left instead.
     """
     if value(boundaries).ndim != 1:
         raise ArgumentError(f"bucketize: boundaries must be a vector, got {describe(boundaries)}")
-    return searchsorted(boundaries, x, right)
+    return searchsorted(boundaries, x, right=right, out_int32=out_int32)

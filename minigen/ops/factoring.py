@@ -141,7 +141,7 @@ class LUFactor(NamedTuple):
 
 
 @op(outputs=3)
-def _lu(a):
+def _lu(a, pivot):
     """L, U and the pivots, counted from 1, of Gaussian elimination that brings the largest element to the diagonal."""
     lib, (m, n) = xp(a), a.shape[-2:]
     batch, k = a.shape[:-2], min(m, n)
@@ -149,13 +149,12 @@ def _lu(a):
     every = lib.arange(len(work))
     pivots = lib.zeros((len(work), k), np.int32)
     for i in range(k):
-        swap = i + lib.abs(work[:, i:, i]).argmax(1)
+        swap = i + lib.abs(work[:, i:, i]).argmax(1) if pivot else lib.full(len(work), i)
         pivots[:, i] = swap + 1
         row = work[every, swap].copy()
         work[every, swap] = work[:, i]
         work[:, i] = row
-        pivot = lib.where(row[:, i] == 0, 1, row[:, i])  # a column of zeros stays as it is
-        work[:, i + 1 :, i] /= pivot[:, None]
+        work[:, i + 1 :, i] /= lib.where(row[:, i] == 0, 1, row[:, i])[:, None]  # a column of zeros stays as it is
         work[:, i + 1 :, i + 1 :] -= work[:, i + 1 :, i, None] * row[:, None, i + 1 :]
     work = work.reshape(*batch, m, n)
     lower = lib.tril(work[..., :k], -1) + lib.eye(m, k, dtype=a.dtype)
@@ -207,18 +206,24 @@ def _(gs, ys, a_shape):
     return (_matmul(_permutation(value(pivots), m).astype(ga.dtype), ga),)
 
 
-def lu(a):
-    """A = P L U: a permutation, L lower triangular with 1 on its diagonal, U upper triangular: (P, L, U)."""
+def lu(a, *, pivot=True):
+    """A = P L U: a permutation, L lower triangular with 1 on its diagonal, U upper triangular: (P, L, U).
+
+    pivot=False leaves the rows where they are and P empty; elimination is then neither stable nor always possible.
+    """
     check_matrices("lu", a, square=False)
-    lower, upper, pivots = _lu(a)
+    lower, upper, pivots = _lu(a, pivot)
+    if not pivot:
+        empty = value(a)[..., :0, :0].reshape(0)
+        return PLU(Tensor(empty) if isinstance(a, Tensor) else empty, lower, upper)
     p = _permutation(value(pivots), a.shape[-2]).astype(a.dtype)
     return PLU(Tensor(p) if isinstance(a, Tensor) else p, lower, upper)
 
 
-def lu_factor(a):
+def lu_factor(a, *, pivot=True):
     """L (without its diagonal of ones) and U in one matrix, and LAPACK's pivots: (LU, pivots), for `lu_solve`."""
     check_matrices("lu_factor", a, square=False)
-    lower, upper, pivots = _lu(a)
+    lower, upper, pivots = _lu(a, pivot)
     m, n = a.shape[-2:]
     k, lib = min(m, n), xp(value(a))
     both = lower[..., :k, :] - lib.eye(k, dtype=a.dtype)
@@ -228,8 +233,10 @@ def lu_factor(a):
     return LUFactor(cat([both, lower[..., k:, :]], -2) if m > k else both, pivots)
 
 
-def lu_solve(lu, pivots, b, *, left=True):
-    """X with A X = B (or X A = B if not `left`), from `lu_factor(A)`."""
+def lu_solve(lu, pivots, b, *, left=True, adjoint=False):
+    """X with A X = B (or X A = B if not `left`), from `lu_factor(A)`; for the transpose of A if `adjoint`."""
+    if adjoint:
+        return mT(lu_solve(lu, pivots, mT(b), left=not left))
     check_matrices("lu_solve", lu)
     check_matrices("lu_solve", lu, b, square=False)
     p = _permutation(value(pivots), lu.shape[-1]).astype(lu.dtype)
@@ -306,12 +313,14 @@ def _(gs, ys, full_matrices):
     (gu, gs_, gvh), (u, s, vh) = gs, ys
     m, n, k = u.shape[-2], vh.shape[-1], s.shape[-1]
     if full_matrices and m != n:
-        if gu is not None or gvh is not None:
+        extra = [value(g)[..., k:] if g is gu else value(g)[..., k:, :] for g in (gu, gvh) if g is not None]
+        if any([e.any() for e in extra]):
             raise GradientError(
                 "svd: with full_matrices=True the extra columns of U or V are not unique, and have no gradient\n"
                 "  write full_matrices=False"
             )
         u, vh = u[..., :k], vh[..., :k, :]
+        gu, gvh = None if gu is None else gu[..., :k], None if gvh is None else gvh[..., :k, :]
     v = mT(vh)
     if gu is None and gvh is None:
         return (_matmul(u * unsqueeze(gs_, -2), vh), None)

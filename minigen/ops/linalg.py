@@ -3,6 +3,8 @@
 einsum stands in einsum.py; factorisations, solvers and norms in `minigen.linalg`.
 """
 
+import math
+
 import numpy as np
 
 from ..autograd import check_dim, op
@@ -10,19 +12,24 @@ from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, describe, expect
 from ..tensor import value
 from .rearranging import _diagonal, roll
+from .reduction import sum
 from .shape import _permute, _reshape, unsqueeze
 
 
 @op
 def _matmul(a, b):
     if b.ndim == 2 and a.ndim > 2:  # one large product instead of many small ones
-        return (a.reshape(-1, a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
+        return (a.reshape(_rows(a), a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
     return xp(a).matmul(a, b)
+
+
+def _rows(x):
+    return math.prod(x.shape[:-1])
 
 
 def _matmul_gradient_b(g, a, b_shape):
     if len(b_shape) == 2 and a.ndim > 2:
-        return _matmul(a.reshape(-1, a.shape[-1]).swapaxes(0, 1), g.reshape(-1, g.shape[-1]))
+        return _matmul(a.reshape(_rows(a), a.shape[-1]).swapaxes(0, 1), g.reshape(_rows(g), g.shape[-1]))
     return _matmul(a.swapaxes(-1, -2), g)
 
 
@@ -164,16 +171,25 @@ def tensordot(a, b, dims=2):
     over_a = [check_dim("tensordot", d, a.ndim) for d in over_a]
     over_b = [check_dim("tensordot", d, b.ndim) for d in over_b]
     sizes_a, sizes_b = [a.shape[d] for d in over_a], [b.shape[d] for d in over_b]
-    expect(sizes_a == sizes_b, f"tensordot: sizes {sizes_a} and {sizes_b} of dims={dims} must be equal", a, b)
+    if sizes_a != sizes_b and len(sizes_a) == len(sizes_b):  # a size of 1 stretches: the other is summed by itself
+        a = _summed(a, [d for d, n, m in zip(over_a, sizes_a, sizes_b) if m == 1 != n])
+        b = _summed(b, [d for d, n, m in zip(over_b, sizes_b, sizes_a) if m == 1 != n])
+    shown = f"tensordot: sizes {sizes_a} and {sizes_b} of dims={dims} must be equal, or 1"
+    sizes_a, sizes_b = [a.shape[d] for d in over_a], [b.shape[d] for d in over_b]
+    expect(sizes_a == sizes_b, shown, a, b)
     kept_a = [d for d in range(a.ndim) if d not in over_a]
     kept_b = [d for d in range(b.ndim) if d not in over_b]
-    count = int(np.prod(sizes_a, dtype=np.int64))
+    count = math.prod(sizes_a)
     shape_a, shape_b = [a.shape[d] for d in kept_a], [b.shape[d] for d in kept_b]
-    rows = int(np.prod(shape_a, dtype=np.int64))
-    columns = int(np.prod(shape_b, dtype=np.int64))
+    rows = math.prod(shape_a)
+    columns = math.prod(shape_b)
     left = _reshape(_permute(a, (*kept_a, *over_a)), (rows, count))
     right = _reshape(_permute(b, (*over_b, *kept_b)), (count, columns))
     return _reshape(matmul(left, right), (*shape_a, *shape_b))
+
+
+def _summed(x, dims):
+    return sum(x, tuple(dims), keepdim=True) if dims else x
 
 
 # With a term added

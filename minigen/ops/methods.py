@@ -159,7 +159,7 @@ OPERATORS = {
     "__rmatmul__": linalg.rmatmul,
 }
 
-PROPERTIES = {"T": shape.T, "mT": shape.mT}
+PROPERTIES = {"T": shape.T, "mT": shape.mT, "mH": shape.mT}
 
 
 def public(module, name):

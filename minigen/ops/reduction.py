@@ -8,11 +8,13 @@ import builtins
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, float16, float32, int64, value
-from .arithmetic import _where, maximum, minimum, where
+from .arithmetic import _flat, _where, maximum, minimum, where
 from .arithmetic import abs as _abs
 from .casting import cast, floating
 from .elementary import exp
@@ -40,6 +42,8 @@ def reduced(name, x, dim):
     """`dim` as a tuple of dimensions counted from the front, or None for all. Raises DimError."""
     if dim is None or dim == () or dim == []:
         return None
+    if type(dim) is int and 0 <= dim < x.ndim:
+        return (dim,)
     dim = check_dims(name, dim, x.ndim)
     return dim if x.ndim else None
 
@@ -57,7 +61,12 @@ def kept(shape, dim):
 @op
 def spread(x, shape, dim):
     """What a reduction of `shape` over `dim` gave, seen again at every place it came from."""
-    return xp(x).broadcast_to(x.reshape(kept(shape, dim)), shape)
+    x, lib = x.reshape(kept(shape, dim)), xp(x)
+    if lib is np and math.prod(shape) < 4096:  # NumPy needs longer to make a view than to fill a small array
+        y = np.empty(shape, x.dtype)
+        y[...] = x
+        return y
+    return lib.broadcast_to(x, shape)
 
 
 spread.gradient(x=lambda g, x_shape, dim: _gathered(g, x_shape, dim))
@@ -136,11 +145,13 @@ def _prod(x, dim, keepdim):
 
 @_prod.gradient
 def _(g, x, dim):
+    if count(x.shape, None) == 0:
+        return _flat(x)
     order = [i for i in range(x.ndim) if dim is not None and i not in dim]
     order += [i for i in range(x.ndim) if dim is None or i in dim]
     back = tuple([order.index(i) for i in range(x.ndim)])
     rows = _permute(x, tuple(order))
-    others = _product_of_others(_reshape(rows, (-1, count(x.shape, dim)) if x.size else (0, 0)))
+    others = _product_of_others(_reshape(rows, (-1, count(x.shape, dim))))
     return spread(g, x.shape, dim) * _permute(_reshape(others, rows.shape), back)
 
 

@@ -57,6 +57,7 @@ def _number(name, fill, x):
         expect(not whole, f"{name}: {fill} does not fit into {x.dtype}", error=DtypeError)
         return fill
     expect(fill.ndim == 0, f"{name}: the value must be one number\n  did you mean where(mask, y, x)?", fill)
+    expect(fill.dtype.kind in "fiub", f"{name}: the value must be real", fill, error=DtypeError)
     if fill.dtype == x.dtype:
         return fill
     expect(x.dtype.kind == "f" or fill.dtype.kind != "f", f"{name}: x and value", x, fill, error=DtypeError)
@@ -186,17 +187,24 @@ def _product(x, src, index):
 
 @_product.gradient
 def _(g, x, src, index):
-    """d(product)/d(factor) is the product of the other factors: y / factor, but where a factor is 0."""
-    lib = xp(value(g))
-    zero_x, zero_src = value(x) == 0, value(src) == 0
-    zeros = zero_x.astype(g.dtype)
-    lib.add.at(zeros, index, zero_src.astype(g.dtype))
-    nonzero_x, nonzero_src = x + zero_x, src + zero_src  # each 0 made 1
+    """d(product)/d(factor) is the product of the other factors.
+
+    With no zero among the factors of a place that is y / factor. With one, it is the product of the rest at the zero,
+    and 0 elsewhere; there the zero itself is written in, so that the second derivative is right too.
+    """
+    zero_x, zero_src = (value(x) == 0).astype(g.dtype), (value(src) == 0).astype(g.dtype)
+    zeros = zero_x + _put_add(zero_src, zero_x.shape, index)
+    the_zero = x * zero_x + _put_add(src * zero_src, zero_x.shape, index)
+    nonzero_x, nonzero_src = x + zero_x, src + zero_src  # each zero made 1
     rest = _product(nonzero_x, nonzero_src, index) * g
-    alone_x = ((zeros == 0) | (zero_x & (zeros == 1))).astype(g.dtype)
-    there = zeros[index]
-    alone_src = ((there == 0) | (zero_src & (there == 1))).astype(g.dtype)
-    return rest / nonzero_x * alone_x, _pick(rest, index) / nonzero_src * alone_src
+
+    def others(factor, nonzero, is_zero, zeros, the_zero, rest):
+        none, one, two = ((zeros == n).astype(g.dtype) for n in range(3))
+        beside = none + the_zero * (one * (1 - is_zero)) + one * is_zero + (the_zero - factor) * (two * is_zero)
+        return rest / nonzero * beside
+
+    gx = others(x, nonzero_x, zero_x, zeros, the_zero, rest)
+    return gx, others(src, nonzero_src, zero_src, zeros[index], _pick(the_zero, index), _pick(rest, index))
 
 
 # By a vector of places along one dimension
@@ -221,8 +229,9 @@ def index_fill(x, dim, index, value):
     index = vector("index_fill", index, x)
     n = x.shape[dim] if x.ndim else 1
     check_range("index_fill", index, n, -n)
-    where = (slice(None),) * dim + (index,) if x.ndim else (...,)
-    return _put(x, where, _number("index_fill", value, x))
+    mask = xp(index).zeros(x.shape, bool)
+    mask[(slice(None),) * dim + (index,) if x.ndim else ...] = True
+    return _masked_fill(x, mask, _number("index_fill", value, x))
 
 
 def _slices(name, x, dim, index, source):

@@ -210,9 +210,11 @@ def _(g, a, y):
 def pinv(a, *, rtol=None, hermitian=False):
     """The Moore-Penrose inverse (..., m, n) of (..., n, m), with singular values below rtol * the largest dropped.
 
-    rtol is max(n, m) times the type's precision if it is not given.
+    rtol is max(n, m) times the type's precision if it is not given; `hermitian` reads the lower triangle only.
     """
-    check_matrices("pinv", a, square=False)
+    check_matrices("pinv", a, square=hermitian)
+    if hermitian:
+        a = tril(a) + mT(tril(a, -1))
     rtol = max(a.shape[-2:]) * float(np.finfo(a.dtype).eps) if rtol is None else rtol
     return _pinv(a, value(rtol))
 
@@ -226,10 +228,11 @@ class LeastSquares(NamedTuple):
     singular_values: Tensor
 
 
-def lstsq(a, b, rcond=None):
+def lstsq(a, b, rcond=None, *, driver=None):
     """The X of least norm that minimises |A X - B|: (solution, residuals, rank, singular_values).
 
     The residuals are the squared distances, one for each column, empty where the rank is less than the columns of A.
+    By singular values, whatever LAPACK `driver` is named.
     """
     check_matrices("lstsq", a, square=False)
     vector = b.ndim == 1 or (a.ndim - 1 == b.ndim and tuple(b.shape) == tuple(a.shape[:-1]))

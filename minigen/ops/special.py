@@ -8,9 +8,10 @@ import math
 import numpy as np
 
 from ..autograd import op
-from ..device import is_array, xp
-from .arithmetic import clamp, where
-from .casting import floating
+from ..device import xp
+from ..tensor import float32
+from .arithmetic import clamp, floating_pair, where
+from .casting import cast, floating
 from .elementary import exp, log, log1p, sigmoid
 
 # Cody 1969, "Rational Chebyshev approximations for the error function", Math. Comp. 23, 631-637. The coefficients of
@@ -102,6 +103,7 @@ erfc.gradient(x=lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)))
 
 def logit(x, eps=None):
     """log(x / (1 - x)), elementwise, the inverse of sigmoid; `eps` keeps x between eps and 1 - eps."""
+    x = x if x.dtype.kind == "f" else cast(x, float32)
     x = x if eps is None else clamp(x, eps, 1.0 - eps)
     return log(x) - log1p(-x)
 
@@ -109,7 +111,8 @@ def logit(x, eps=None):
 @op(promotes=True)
 def logaddexp(a, b):
     """log(exp(a) + exp(b)), elementwise, without overflow."""
-    return xp(a if is_array(a) else b).logaddexp(a, b)
+    a, b = floating_pair(a, b)
+    return xp(a).logaddexp(a, b)
 
 
 logaddexp.gradient(
@@ -126,9 +129,10 @@ def _difference(a, b):
 @op(promotes=True)
 def xlogy(a, b):
     """a * log(b), elementwise, and 0 where a is 0: p log p of a probability, without a NaN at 0."""
-    lib = xp(a if is_array(a) else b)
+    a, b = floating_pair(a, b)
+    lib = xp(a)
     zero = (a == 0) & (b == b)
-    return lib.where(zero, 0.0, a * lib.log(lib.where(zero, 1.0, b)))
+    return lib.where(zero, 0, a * lib.log(lib.where(zero, 1, b)))
 
 
 xlogy.gradient(

@@ -31,8 +31,10 @@ class Optimizer:
     arrays = ()  # names of the state that has a parameter's shape
     numbers = ("step",)  # names of the state that is one number
     alone = False  # whether each parameter is updated by itself, in its own shape
+    flags = ("foreach", "capturable", "differentiable")  # of PyTorch's, taken and kept; the update is flat anyway
 
-    def __init__(self, params, defaults):
+    def __init__(self, params, defaults, flags=None):
+        defaults = {**defaults, **self._flags(flags or {})}
         expect(
             not isinstance(params, (Tensor, str)) and hasattr(params, "__iter__"),
             f"{self._name}: params argument given to the optimizer should be an iterable of Tensors or dicts",
@@ -44,6 +46,7 @@ class Optimizer:
         self.param_groups = []
         self._flats = []  # for each group, a Flat for each type and device in it
         self._before, self._after = [], []  # hooks
+        self.stepped = False  # whether step() was called: schedules warn if not
         self._check_values(defaults)
         groups = list(params)
         expect(
@@ -58,6 +61,13 @@ class Optimizer:
     @property
     def _name(self):
         return type(self).__name__
+
+    def _flags(self, given):
+        for name in given:
+            if name not in self.flags:
+                raise TypeError(f"{self._name}: unknown argument {name!r}")
+        usual = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
+        return {name: given.get(name, usual[name]) for name in self.flags}
 
     def update(self, s, lr, **values):
         """Change the Stretch `s` in place. `values` are those of its group."""
@@ -76,6 +86,12 @@ class Optimizer:
                 error=ArgumentError,
             )
         known = {k: v for k, v in values.items() if k not in ("params", "param_names", "initial_lr")}
+        expect(
+            isinstance(lr, (int, float, Tensor, np.number)),
+            f"{self._name}: lr is a number",
+            lr,
+            error=DtypeError,
+        )
         expect(
             not values.get("differentiable"),
             f"{self._name}: differentiable=True is not supported: the update works in place",
@@ -179,6 +195,7 @@ class Optimizer:
                     self.update(s, **values)
                 if stretches:
                     wrote(flat.data)
+        self.stepped = True
         for hook in list(self._after):
             hook(self, (closure,), {})
         return loss
@@ -229,11 +246,10 @@ class Optimizer:
         }
 
     def _shown(self, state):
-        hidden = set(state) - set(self.numbers)
         return {
             name: Tensor(value) if is_array(value) else Tensor(np.array(value, np.float32))
             for name, value in state.items()
-            if is_array(value) or name not in hidden
+            if is_array(value) or name in self.numbers
         }
 
     def state_dict(self):

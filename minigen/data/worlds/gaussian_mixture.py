@@ -259,16 +259,16 @@ class GaussianMixture(World):
 
 def _full(covariances, count, dim):
     """Any of the accepted forms as (K, D, D)."""
-    if covariances.ndim < 2:
-        covariances = np.broadcast_to(covariances.reshape(-1, 1), (count, dim))
-    if covariances.ndim == 2:
-        covariances = covariances[:, :, None] * np.eye(dim)
+    forms = [(), (count,), (count, dim), (count, dim, dim)]
     expect(
-        covariances.shape == (count, dim, dim),
-        f"GaussianMixture: covariances are ({count}, {dim}, {dim}), ({count}, {dim}), ({count},) or one number",
+        covariances.shape in forms,
+        f"GaussianMixture: covariances are one number, ({count},), ({count}, {dim}) or ({count}, {dim}, {dim})",
         covariances,
     )
-    return covariances
+    if covariances.ndim == 3:
+        return covariances
+    diagonals = covariances if covariances.ndim == 2 else np.broadcast_to(covariances.reshape(-1, 1), (count, dim))
+    return diagonals[:, :, None] * np.eye(dim)
 
 
 def _softmax(x):

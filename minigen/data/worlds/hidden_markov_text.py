@@ -42,10 +42,17 @@ class HiddenMarkovText(TextWorld):
         super().__init__(named_symbols(symbols, self.emission.shape[1]), length)
 
     @classmethod
-    def random(cls, states=12, symbols=16, contrast=3.0, seed=0, length=64):
-        """Random tables; the larger `contrast`, the fewer choices a state really has, and the lower the entropy."""
+    def random(cls, states=12, symbols=16, contrast=5.0, seed=0, length=64):
+        """Random tables; the larger `contrast`, the fewer choices a state really has, and the lower the entropy.
+
+        The transitions are balanced so that every state is visited equally often: a random table would now and then
+        have a state that the chain hardly leaves, and its text would be dull.
+        """
         generator = random.Generator(seed)
         transition = random_rows(generator, states, states, contrast)
+        for _ in range(500):  # Sinkhorn (1964): scale columns and rows in turn until both add up to 1
+            transition = transition / transition.sum(0)
+            transition = transition / transition.sum(1, keepdims=True)
         return cls(transition, random_rows(generator, states, symbols, contrast), length=length)
 
     def sample_with_latents(self, n, generator=None, length=None):

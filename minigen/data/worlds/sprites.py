@@ -50,7 +50,8 @@ class Sprites(TemplateMixture):
 
     side     pixels, 8 to 64
     shapes   names out of SHAPES
-    radii    sizes in pixels; a shape of radius r is 2 r + 1 pixels wide. 1/8, 3/16 and 1/4 of the side if None
+    radii    sizes in pixels; a shape of radius r is 2 r + 1 pixels wide. 1/8, 3/16 and 1/4 of the side if None, but
+             at least 2
     places   positions in each direction, at most; evenly spaced, in whole pixels, never cut by the border
     angles   degrees by which shapes are turned, clockwise
     colours  names out of COLOURS, for three channels of 0 and 1; one channel if None
@@ -79,7 +80,8 @@ class Sprites(TemplateMixture):
         for name in (*shapes, *(colours or ())):
             known = SHAPES if name in shapes else COLOURS
             expect(name in known, f"Sprites: choose from {', '.join(known)}", name, error=ArgumentError)
-        radii = tuple(sorted({side // 8, 3 * side // 16, side // 4})) if radii is None else tuple(radii)
+        usual = {max(2, side // 8), max(2, 3 * side // 16), side // 4}  # 3 pixels across, a disc is a cross
+        radii = tuple(sorted(usual)) if radii is None else tuple(radii)
         self.side, self.colours = side, colours
         stamps = {key: _stamp(*key) for key in itertools.product(shapes, radii, angles)}
         line = _places(side, max(len(stamp) // 2 for stamp in stamps.values()), places)

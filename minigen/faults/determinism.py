@@ -1,0 +1,101 @@
+"""The table of what keeps the bits, what keeps the numbers, and row 19: without Numba the definitions give the same.
+
+Each line trains `small` in a new process with one thing changed, and compares the fingerprint of all its state, or,
+where only tolerance is promised, the losses.
+"""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from .score import Finding
+from .small import train
+
+STEPS = 6
+WITHOUT_NUMBA = "sys.modules['numba'] = None"  # whoever imports it now gets an ImportError
+
+
+def elsewhere(environment=None, before="pass", steps=STEPS):
+    """(losses, fingerprint) of a run in a new process, with environment variables and a line of code put before it."""
+    code = (
+        f"import runpy, sys; {before}; sys.argv = ['small', '{steps}']; "
+        "runpy.run_module('minigen.faults.small', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip()[-800:])
+    losses, fingerprint = done.stdout.strip().splitlines()[-2:]
+    return np.array([float(x) for x in losses.split()]), fingerprint
+
+
+CHANGES = {
+    "a new process": {},
+    "another hash seed": {"PYTHONHASHSEED": "7"},
+    "one thread": {"NUMBA_NUM_THREADS": "1"},
+    "two threads": {"NUMBA_NUM_THREADS": "2"},
+}
+
+
+def same_bits(count=None, seed=0):
+    """The same seed gives the same bits: again, in a new process, with another hash seed, with 1 and 2 threads."""
+    _, first = train(STEPS)
+    _, again = train(STEPS)
+    _, other = train(STEPS, seed=1)
+    if other == first:
+        return Finding(False, "another seed gives the same bits: the comparison sees nothing")
+    wrong = ["the same process"] * (again != first)
+    for name, environment in CHANGES.items():
+        if elsewhere(environment)[1] != first:
+            wrong.append(name)
+    if wrong:
+        return Finding(False, f"other bits in {', '.join(wrong)}")
+    return Finding(True, f"{STEPS} steps, equal to the bit in the same process, {', '.join(CHANGES)}")
+
+
+def same_numbers(count=None, seed=0):
+    """With the kernels off the losses agree to 2e-5 at the first step, where nothing has been amplified yet."""
+    with_kernels, _ = elsewhere()
+    without, _ = elsewhere({"MINIGEN_KERNELS": "off"})
+    return _compare("MINIGEN_KERNELS=off", with_kernels, without)
+
+
+def without_numba(count=None, seed=0):
+    """Row 19: Numba cannot be imported. Training runs on the definitions and gives the same numbers."""
+    with_kernels, _ = elsewhere()
+    without, _ = elsewhere(before=WITHOUT_NUMBA)
+    return _compare("no Numba", with_kernels, without)
+
+
+def _compare(name, a, b):
+    first, later = abs(a[0] - b[0]) / abs(a[0]), np.max(np.abs(a - b) / np.abs(a))
+    text = f"{name}: loss {a[0]:.6f}, {first:.1e} apart at the first step, {later:.1e} after {len(a)}"
+    return Finding(bool(first <= 2e-5 and later <= 2e-3), text)
+
+
+def oldest_and_newest_python(count=None, seed=0):
+    """The other Pythons on this machine that have minigen's dependencies, from 3.11 on, run the same training."""
+    import shutil
+
+    ran, here = [], f"{sys.version_info.major}.{sys.version_info.minor}"
+    for minor in range(11, 20):
+        python = shutil.which(f"python3.{minor}")
+        if python is None or f"3.{minor}" == here:
+            continue
+        if (
+            subprocess.run([python, "-c", "import numpy, numba, safetensors, tqdm"], capture_output=True).returncode
+            == 0
+        ):
+            done = subprocess.run([python, "-m", "minigen.faults.small", "2"], capture_output=True, text=True)
+            if done.returncode:
+                return Finding(False, f"Python 3.{minor}: {done.stderr.strip()[-300:]}")
+            ran.append(f"3.{minor}")
+    if not ran:
+        return Finding(None, f"only Python {here} is here with what minigen needs")
+    return Finding(True, f"Python {here} and {', '.join(ran)}")
