@@ -8,7 +8,7 @@ second     the same for the gradient itself, which is what a gradient penalty di
 kernel     for functions with a kernel: how far float32 on kernels is from float64 on the definitions, values and
            gradients, relative to the largest
 
-A gradient is right at 1e-7: differences with h = 1e-6 are themselves good to about 1e-9. A wrong one shows 1e-3 or more.
+A gradient is right at 1e-7: differences with h = 1e-6 are themselves good to about 1e-9. A wrong one shows 1e-3.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Checked:
 
 
 def check_all(only=None):
-    """Check every public function (or those whose name has `only` in it): yields a `Checked` for each that has a gradient."""
+    """Check every public function, or those with `only` in their name: a `Checked` for each that has a gradient."""
     found, _ = calls()
     for name, call in sorted(found.items()):
         if only is None or only in name:
@@ -93,7 +93,7 @@ def _values_and_gradients(function, inputs):
 
 
 def _of_its_tensors(call, dtype):
-    """(function, inputs): the call as a function of its floating-point tensors, in `dtype`, with the same noise each time."""
+    """(function, inputs): the call as a function of its floating-point tensors, in `dtype`; its noise is always the same."""
     places = []
 
     def take(x):

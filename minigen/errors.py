@@ -16,6 +16,7 @@ MinigenError         every error below, so that one `except` catches them all
 import difflib
 import functools
 import inspect
+import re
 
 
 class MinigenError(Exception):
@@ -48,6 +49,10 @@ class GradientError(MinigenError, RuntimeError):
 
 class NonFiniteError(MinigenError, ArithmeticError):
     """A NaN or an Inf, found by `detect_anomaly` or by the training loop."""
+
+
+class OutOfMemoryError(MinigenError, MemoryError):
+    """The machine, or the GPU, has no room for an array."""
 
 
 class CheckpointError(MinigenError):
@@ -95,17 +100,47 @@ def answering(function):
     def call(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except TypeError as fault:
-            if fault.__traceback__.tb_next is not None:  # raised inside, not by the call
-                raise
-            raise misfit(function, fault, kwargs) from None
-        except AttributeError as fault:
-            if not any(fault.obj is x for x in args) or hasattr(fault.obj, "dtype"):
-                raise
-            name = function.__name__.strip("_")
-            raise DtypeError(f"{name}: takes a tensor, got {describe(fault.obj)}\n  write minigen.tensor(...)") from None
+        except MinigenError as error:
+            named(error, function.__name__)
+            raise
+        except (TypeError, AttributeError, ValueError, IndexError, OverflowError, MemoryError) as fault:
+            raise refused(function, fault, args, kwargs) from fault
 
     return call
+
+
+def named(error, name):
+    """`error`, with the function's name put before a message that names none."""
+    if error.args and not re.match(r"[\w.]+( [\w.]+)?: ", str(error.args[0])):
+        error.args = (f"{name.strip('_')}: {error.args[0]}", *error.args[1:])
+    return error
+
+
+def refused(function, fault, args, kwargs):
+    """The error for arguments that Python or NumPy stumbled over inside `function`: what they were, and what fits."""
+    try:
+        given = inspect.signature(function).bind(*args, **kwargs).arguments
+    except TypeError:
+        return misfit(function, fault, kwargs)
+    name = function.__name__.strip("_")
+    shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
+    if isinstance(fault, MemoryError):
+        return out_of_memory(name, shown, fault)
+    kind = ShapeError if isinstance(fault, ValueError) else DimError if isinstance(fault, IndexError) else DtypeError
+    takes = ", ".join(key for key in inspect.signature(function).parameters if key not in ("self", "cls"))
+    return kind(f"{name}: cannot take {shown}\n  {fault}\n  {name} takes ({takes})")
+
+
+def out_of_memory(name, shown, fault):
+    """The error for an array that the machine has no room for. NumPy and CuPy say how large it would have been."""
+    size = str(fault) or "there is no room for the result"
+    return OutOfMemoryError(f"{name}: out of memory on {shown}\n  {size}\n  try a smaller batch, or no_grad() to keep less")
+
+
+def _shown(value):
+    if isinstance(value, (list, tuple)) and len(value) <= 8:
+        return f"[{', '.join(map(_shown, value))}]"
+    return describe(value)
 
 
 def misfit(function, fault, kwargs):

@@ -12,7 +12,6 @@ was.
 
     matmul(a, b)                matrices or stacks of them; transposed views are taken as they are
     linear(x, w, b)             x @ w.T + b, the bias added while the block is in the cache
-    linear_gradient(...)        its three gradients
 
 Where NumPy brings another BLAS (conda with MKL, macOS with Accelerate) there is no symbol to call: then
 gemm_* are plain loops (correct, some five times slower), and `matmul` and `linear` leave the products to
@@ -35,7 +34,6 @@ from numba import prange, types
 from numba.extending import intrinsic
 
 from .compile import inline_sums, kernel
-from .reduce import sum_leading
 
 SMALL = 262144  # M*N*K up to which OpenBLAS stays on one thread by itself: there np.matmul is the quickest
 SMALL_VECTOR = 9216  # the same where M or N is 1
@@ -346,14 +344,3 @@ def linear(x, w, b=None):
     else:
         y = product(rows, w.T, _NO_BIAS if b is None else b)
     return y.reshape(x.shape[:-1] + (w.shape[0],))
-
-
-def linear_gradient(g, x, w, needs=(True, True, True)):
-    """The gradients of linear's x, w and b from g (..., out), each None where `needs` is False.
-
-    dL/dx = g @ w,   dL/dw = g.T @ x,   dL/db = the sum of g's rows.
-    """
-    rows = g.reshape(-1, w.shape[0])
-    gx = matmul(rows, w).reshape(x.shape) if needs[0] else None
-    gw = matmul(rows.T, x.reshape(-1, w.shape[1])) if needs[1] else None
-    return gx, gw, sum_leading(rows) if needs[2] else None

@@ -8,13 +8,14 @@ import traceback
 import numpy as np
 
 from ..device import is_array
-from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe, misfit
+from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe, misfit, named, out_of_memory
 from ..tensor import Tensor, value, wrap
 from . import modes
 from .anomaly import check_forward
 from .graph import edge, new_node, reconnect
 from .promotion import promote
 
+FAULTS = ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError  # of NumPy, and of Python
 ndarray = np.ndarray
 mode = modes.mode
 
@@ -215,8 +216,10 @@ class Op:
     def _explained(self, fault, arrays):
         """What the array library said, with the op's name and its arguments' shapes."""
         if isinstance(fault, MinigenError):
-            return fault
+            return named(fault, self.name)
         shown = ", ".join(describe(x) for x in arrays)
+        if isinstance(fault, MemoryError):
+            return out_of_memory(self.name, shown, fault)
         if "broadcast" in str(fault):
             return ShapeError(
                 f"{self.name}: {shown} do not broadcast\n"

@@ -1,6 +1,7 @@
 """The walk back through the graph, newest node first."""
 
 import heapq
+import sys
 
 from ..device import xp
 from ..errors import GradientError
@@ -229,7 +230,7 @@ def accumulate(leaf, g):
             leaf.grad.data += g
         else:
             leaf.grad = leaf.grad + wrap(g)
-    elif leaf.buffer is not None:
+    elif leaf.buffer is not None and sys.getrefcount(leaf.buffer) <= 2:  # else someone keeps an older gradient
         leaf.buffer[...] = g
         leaf.grad = wrap(leaf.buffer)
     else:

@@ -8,7 +8,6 @@ is checked: it guards against damage, not against an attacker. Nothing here can 
 then names the bundled data to use instead.
 """
 
-import bz2
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,6 +142,8 @@ def cifar100(split="train"):
 
 def usps(split="train"):
     """Digits from envelopes, 16x16 (Hull 1994): 7,291 for "train", 2,007 for "test"."""
+    import bz2  # here, because some builds of Python lack it
+
     _one_of(split, ("train", "test"))
     path = fetch(f"usps/{split}")
     try:

@@ -8,7 +8,7 @@
 
 A dataset that can fetch many rows at once says so with a method `batch(indices)`, which takes an int64 array and
 returns what the loader's collation of those rows would: one array a field. The loader then makes one indexing call a
-batch instead of one a row, which for a small image is the difference between 10 and 300 microseconds.
+batch instead of one a row: 0.2 ms rather than 0.6 for 64 images of 28x28.
 """
 
 import numpy as np

@@ -137,7 +137,7 @@ def _try(url, part, promise, timeout, retries, pause, progress):
         part.unlink()
         if not resumed:  # else the old beginning may have been another file's: once more, from nothing
             return problem
-    return f"{problem} ({retries + 1} tries)"
+    return f"{problem} ({retries + 1} tries)" if retries else problem
 
 
 def _fetch(url, part, promise, timeout, progress):
@@ -169,7 +169,6 @@ def _open(url, have, timeout):
     """The server's answer to a request for `url` from byte `have` on; a context manager, of None for an empty rest."""
     import contextlib
     import http.client
-    import socket
     import ssl
     import urllib.error
     import urllib.request
@@ -187,7 +186,7 @@ def _open(url, have, timeout):
         if 300 <= fault.code < 400:
             sentence = "it redirects in a circle, or too often"
         raise (_Passing if fault.code in (408, 425, 429) or fault.code >= 500 else _Lasting)(sentence) from None
-    except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError) as fault:
+    except (OSError, http.client.HTTPException, ValueError) as fault:  # ValueError: an address that cannot be one
         reason = getattr(fault, "reason", fault)
         if isinstance(reason, TimeoutError):
             raise _Passing(f"the server did not answer within {timeout:g} seconds") from None
@@ -195,7 +194,7 @@ def _open(url, have, timeout):
             raise _Lasting(f"the server's certificate is not trusted ({reason.verify_message})") from None
         if isinstance(reason, (ConnectionResetError, http.client.HTTPException, ssl.SSLError)):
             raise _Passing(f"the connection broke ({reason})") from None
-        if isinstance(reason, (socket.gaierror, OSError)):
+        if isinstance(reason, OSError):
             raise _Lasting(f"there is no network, or the host cannot be reached ({reason})") from None
         raise _Lasting(str(reason)) from None
 

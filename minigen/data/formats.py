@@ -36,7 +36,7 @@ def read_npy(raw, name="npy file"):
     try:
         version = np.lib.format.read_magic(file)
         shape, fortran, dtype = readers[version](file)
-    except (ValueError, KeyError, TypeError, SyntaxError, EOFError) as problem:
+    except Exception as problem:  # the header is Python text: NumPy lets through whatever parsing it raises
         raise DataError(f"{name}: it is not an npy file ({problem})") from None
     if dtype.hasobject:
         raise DataError(f"{name}: it holds Python objects, which only pickle can read, and pickle runs code")
@@ -76,6 +76,6 @@ def read_libsvm(text, features, name="libsvm file"):
                 if not 1 <= int(index) <= features:
                     raise ValueError(f"index {index} is not in 1..{features}")
                 x[row, int(index) - 1] = float(value)
-        except ValueError as problem:
+        except (ValueError, OverflowError) as problem:
             raise DataError(f"{name}: line {row + 1} is not `label index:value ...` ({problem})") from None
     return x, labels

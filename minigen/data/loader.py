@@ -47,18 +47,11 @@ class DataLoader:
         num_workers=0,
         prefetch_factor=2,
     ):
-        for name, value, least in [
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("prefetch_factor", prefetch_factor, 1),
-        ]:
-            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-            expect(
-                whole and value >= least,
-                f"DataLoader: {name} is a whole number, {least} or more",
-                value,
-                error=ArgumentError,
-            )
+        indexable = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        expect(indexable, "DataLoader: a dataset has a length and an index", dataset, error=ArgumentError)
+        _whole("batch_size", batch_size, 1)
+        _whole("num_workers", num_workers, 0)
+        _whole("prefetch_factor", prefetch_factor, 1)
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = bool(shuffle)
@@ -143,3 +136,9 @@ class DataLoader:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _whole(name, value, least):
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    rule = f"DataLoader: {name} is a whole number, {least} or more"
+    expect(whole and value >= least, rule, value, error=ArgumentError)

@@ -114,7 +114,7 @@ def _weakness(kind, call, text):
         return f"the function is not named: {text[:100]!r}  from {shown(call)}"
     if kind == "shape" and not re.search(r"\d", text):
         return f"no shape or size is shown: {text[:100]!r}  from {shown(call)}"
-    if "\n" not in text and not re.search(r"must|give|write|takes|did you mean|only|from|between|or ", text):
+    if "\n" not in text and not re.search(r"must|give|write|takes|did you mean|missing|only|from|between|or ", text):
         return f"no way out is shown: {text[:100]!r}  from {shown(call)}"
     return None
 

@@ -30,6 +30,12 @@ _cast.gradient(x=lambda g, dtype, before: _cast(g, before, dtype))
 
 
 @op
+def _count(x, dtype):
+    """x as integers or booleans: no gradient goes through."""
+    return x.astype(dtype)
+
+
+@op
 def _move(x, device, before):
     return to_device(x, device)
 
@@ -53,7 +59,9 @@ def cast(x, dtype):
         raise DtypeError(
             f"{describe(dtype)} is not a type of number\n  write minigen.float32, minigen.int64, ..."
         ) from None
-    return x if x.dtype == dtype else _cast(x, dtype, x.dtype)
+    if x.dtype == dtype:
+        return x
+    return _cast(x, dtype, x.dtype) if dtype.kind == "f" else _count(x, dtype)
 
 
 def to(x, *args, dtype=None, device=None, copy=False):

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, describe, expect
@@ -15,12 +16,23 @@ from .rearranging import _diagonal, roll
 from .reduction import sum
 from .shape import _permute, _reshape, unsqueeze
 
+SMALL, SMALL_VECTOR = 262144, 9216  # multiply-adds up to which OpenBLAS keeps to one thread, with matrices and vectors
+
 
 @op
 def _matmul(a, b):
     if b.ndim == 2 and a.ndim > 2:  # one large product instead of many small ones
-        return (a.reshape(_rows(a), a.shape[-1]) @ b).reshape(*a.shape[:-1], b.shape[-1])
-    return xp(a).matmul(a, b)
+        return _product(a.reshape(_rows(a), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+    return _product(a, b)
+
+
+def _product(a, b):
+    """a @ b by the kernel, which keeps to one pool of threads, unless NumPy's BLAS would use one thread
+    anyhow.
+    """
+    work, M, N = a.size * b.shape[-1], a.shape[-2], b.shape[-1]
+    family = kernels.find(a, "blas") if work > (SMALL if M > 1 < N else SMALL_VECTOR) else None
+    return xp(a).matmul(a, b) if family is None else family.matmul(a, b)
 
 
 def _rows(x):
@@ -47,8 +59,8 @@ _dot.gradient(a=lambda g, b: g * b, b=lambda g, a: g * a)
 def matmul(a, b):
     """a @ b: (..., n, k) @ (..., k, m) -> (..., n, m), the leading dimensions broadcast.
 
-    A vector on the left is a row, on the right a column, and that dimension is dropped again. Raises ShapeError if
-    the inner sizes differ.
+    A vector on the left is a row, on the right a column, and that dimension is dropped again. Raises
+    ShapeError if the inner sizes differ.
     """
     try:
         m, n = a.ndim, b.ndim
@@ -160,7 +172,9 @@ ger = outer
 
 
 def tensordot(a, b, dims=2):
-    """Products summed over the last `dims` dimensions of a and the first of b, or over the two lists `dims`."""
+    """Products summed over the last `dims` dimensions of a and the first of b, or over the two lists
+    `dims`.
+    """
     dims = value(dims)
     dims = dims.tolist() if hasattr(dims, "tolist") else dims
     if isinstance(dims, (int, np.integer)):

@@ -84,6 +84,10 @@ METHODS = {
         "acos acosh asin asinh atan atan2 atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
         "sigmoid sin sinh sqrt square tan tanh"
     ),
+    comparison: (
+        "allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan "
+        "le logical_and logical_not logical_or logical_xor lt ne signbit"
+    ),
     special: "erf erfc logaddexp logit xlogy",
     scans: "cummax cummin cumprod cumsum logcumsumexp",
     casting: "bool byte char clone contiguous cpu cuda double float half int long short to type_as",

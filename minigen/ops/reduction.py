@@ -14,7 +14,7 @@ from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, float16, float32, int64, value
-from .arithmetic import _flat, _where, maximum, minimum, where
+from .arithmetic import _flat, _where, maximum, minimum, sign, where
 from .arithmetic import abs as _abs
 from .casting import cast, floating
 from .elementary import exp
@@ -389,7 +389,7 @@ def norm(x, p="fro", dim=None, keepdim=False, *, dtype=None):
     if p in (math.inf, -math.inf):
         return (amax if p > 0 else amin)(size, dim, keepdim)
     if p == 0:
-        return sum(cast(x != 0, x.dtype), dim, keepdim)
+        return sum(sign(size), dim, keepdim)
     if p == 1:
         return sum(size, dim, keepdim)
     return _power(sum(_power(size, p), dim, keepdim), 1.0 / p)

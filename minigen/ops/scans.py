@@ -111,9 +111,9 @@ def _(g, y, x, dim):
     if x.ndim == 0 or x.size == 0:
         return g
     n = x.shape[dim]
-    y = _where(y, 0.0, y != -math.inf)  # exp(x) is 0 there
-    step = exp(_slice(y, dim, 0, n - 1) - _slice(y, dim, 1, n))
-    return exp(x - y) * _recurrence(_cat(step, _flat(_slice(y, dim, 0, 1)), dim=dim), g, dim)
+    finite = _where(y, 0.0, y != -math.inf)  # where y is -inf, exp(x) is 0 and so is the gradient
+    step = exp(_slice(y, dim, 0, n - 1) - _slice(finite, dim, 1, n))
+    return exp(x - finite) * _recurrence(_cat(step, _flat(_slice(y, dim, 0, 1)), dim=dim), g, dim)
 
 
 def logcumsumexp(x, dim):

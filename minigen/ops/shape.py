@@ -26,7 +26,7 @@ def sizes(name, given):
 
 def check_dims(name, dims, ndim):
     """Several dimensions, counted from the front, each named once."""
-    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    dims = tuple(dims) if isinstance(dims, tuple | list) else (dims,)
     found = tuple([check_dim(name, d, ndim) for d in dims])
     if len({*found}) != len(found):
         raise DimError(f"{name}: dim={dims} names a dimension twice")

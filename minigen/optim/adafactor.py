@@ -58,6 +58,8 @@ class Adafactor(Optimizer):
 
     def update(self, s, lr, beta2_decay, eps, d, weight_decay, maximize, **_):
         p, t, xp = s.p, s.step, s.flat.xp
+        if p.size == 0:
+            return
         g = -s.g if maximize else s.g
         eps1 = np.finfo(p.dtype).eps.item() if eps[0] is None else eps[0]
         new = t**beta2_decay  # the weight of this gradient in the running means

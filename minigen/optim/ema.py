@@ -9,6 +9,7 @@
 
 import contextlib
 
+from .. import kernels
 from ..device import xp
 from ..errors import ArgumentError, CheckpointError, expect
 from ..tensor import Tensor, wrote
@@ -66,7 +67,11 @@ class EMA:
             return
         d = self.rate()
         for shadow, weight in merged(self.shadow, [p.data for p in self.params]):
-            shadow += (1 - d) * (weight - shadow)
+            kernel = kernels.find(shadow, "optim") if shadow.ndim == 1 else None
+            if kernel is not None:
+                kernel.lerp(shadow, weight, 1 - d)
+            else:
+                shadow += (1 - d) * (weight - shadow)
 
     @contextlib.contextmanager
     def applied(self):

@@ -57,6 +57,14 @@ def refused(tmp_path, file, because):
 FILES = [("a.txt", b"first"), ("sub/b.bin", bytes(1000)), ("sub/deep/c.txt", b"")]
 
 
+def test_bzip2_and_xz(tmp_path):
+    for kind in ("bz2", "lzma"):
+        compress = pytest.importorskip(kind).compress
+        raw = make_tar(tmp_path / "x.tar", *FILES).read_bytes()
+        (tmp_path / kind).write_bytes(compress(raw))
+        assert read(tmp_path / kind, ["sub/b.bin"]) == {"sub/b.bin": bytes(1000)}
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
 def test_an_honest_archive(tmp_path, name):
     make = make_zip if name.endswith("zip") else make_tar

@@ -50,10 +50,12 @@ class GaussianMixture(World):
         expect((self.weights > 0).all(), "GaussianMixture: weights are positive", weights, error=ArgumentError)
         self.weights = self.weights / self.weights.sum()
         self.covariances = _full(as_numpy(covariances, np.float64), *self.means.shape)
+        rule = "GaussianMixture: covariances are symmetric and positive definite"
+        expect(np.allclose(self.covariances, self.covariances.mT), rule, covariances, error=ArgumentError)
         try:
             self._roots = np.linalg.cholesky(self.covariances)
         except np.linalg.LinAlgError:
-            expect(False, "GaussianMixture: covariances are positive definite", covariances, error=ArgumentError)
+            expect(False, rule, covariances, error=ArgumentError)
         self._whiten = np.linalg.inv(self._roots)
         log_volume = np.log(np.diagonal(self._roots, axis1=1, axis2=2)).sum(1) + 0.5 * self.dim * math.log(2 * math.pi)
         self._log_peak = np.log(self.weights) - log_volume
@@ -124,12 +126,9 @@ class GaussianMixture(World):
         noised = self.noised(a, s)
         x_t = noised._checked(x_t, "posterior_mean")
         share = _softmax(noised._log_joint(x_t))
-        guess = 0.0
-        for k in range(
-            len(self.weights)
-        ):  # each component's own answer is linear: m + a C (a^2 C + s^2 I)^-1 (x_t - a m)
-            guess = guess + share[..., k, None] * (self.means[k] - a * noised._pull(x_t, k) @ self.covariances[k])
-        return guess
+        # Each component's own answer is linear in x_t: m + a C (a^2 C + s^2 I)^-1 (x_t - a m)
+        answers = [m - a * noised._pull(x_t, k) @ c for k, (m, c) in enumerate(zip(self.means, self.covariances))]
+        return sum(share[..., k, None] * answer for k, answer in enumerate(answers))
 
     # Modes
 
@@ -251,10 +250,9 @@ class GaussianMixture(World):
         return total
 
     def _needs_one(self, name):
+        rule = f"{name}: this mixture has {self.dim} dimensions, not one"
         hint = "write sliced_wasserstein, or project it first: world.projected(direction)"
-        expect(
-            self.dim == 1, f"{name}: this mixture has {self.dim} dimensions, not one", error=ArgumentError, hint=hint
-        )
+        expect(self.dim == 1, rule, error=ArgumentError, hint=hint)
 
 
 def _full(covariances, count, dim):

@@ -11,15 +11,14 @@ import numpy as np
 
 from ... import random
 from ...errors import ArgumentError, expect
+from ...ops.special import erfc
 from .world import Estimate
-
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])  # NumPy has none; to the last bit, which the polynomials are not
 
 
 def mixture_cdf(x, weights, means, stds):
     """P(X <= x) for the mixture, elementwise."""
     z = (x[..., None] - means) / stds
-    return 0.5 * _erfc(-z / math.sqrt(2)) @ weights
+    return 0.5 * erfc(-z / math.sqrt(2)) @ weights
 
 
 def mixture_wasserstein(x, weights, means, stds):
@@ -66,7 +65,7 @@ def sliced(world, x, directions):
 def _area_below(x, weights, means, stds):
     """The integral of F from minus infinity to x: for one Gaussian, sigma (z Phi(z) + phi(z))."""
     z = (x[..., None] - means) / stds
-    return (z * 0.5 * _erfc(-z / math.sqrt(2)) + _phi(z)) @ (weights * stds)
+    return (z * 0.5 * erfc(-z / math.sqrt(2)) + _phi(z)) @ (weights * stds)
 
 
 def _area_above(x, weights, means, stds):
@@ -79,8 +78,9 @@ def _phi(z):
 
 
 def _quantile(level, low, high, weights, means, stds):
-    """Where F reaches `level` between low and high, by 50 halvings."""
-    for _ in range(50):
+    """Where F reaches `level` between low and high, by 26 halvings. |F - level| is 0 there, so an error of 2^-26 in the
+    place changes the area by its square."""
+    for _ in range(26):
         middle = 0.5 * (low + high)
         under = mixture_cdf(middle, weights, means, stds) < level
         low, high = np.where(under, middle, low), np.where(under, high, middle)

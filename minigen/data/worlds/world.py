@@ -24,6 +24,7 @@ import numpy as np
 
 from ... import random
 from ...errors import ShapeError, expect
+from ...ops import reduction
 from ..arrays import as_numpy
 
 
@@ -152,9 +153,7 @@ def choose(probabilities, n, generator=None):
     return (generator or random.default_generator).categorical(probabilities, (n,))
 
 
-def logsumexp(x, axis=-1):
-    """log(sum(exp(x))), -inf where every x is."""
-    top = x.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
+def logsumexp(x):
+    """log(sum(exp(x))) over the last dimension; -inf, without a warning, where every x is."""
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(x - top).sum(axis=axis)) + top.squeeze(axis)
+        return reduction.logsumexp(x, -1)

@@ -220,6 +220,8 @@ def test_errors_say_what_to_write():
         PLANE.wasserstein(np.zeros((5, 2)))
     with pytest.raises(ArgumentError, match="positive definite"):
         GaussianMixture([1], [[0, 0]], [[[1, 2], [2, 1]]])
+    with pytest.raises(ArgumentError, match="symmetric"):
+        GaussianMixture([1], [[0, 0]], [[[1, 0.5], [0, 1]]])
     with pytest.raises(ArgumentError, match="weights are positive"):
         GaussianMixture([1, -1], [0, 1], 1.0)
     with pytest.raises(ShapeError, match="covariances are"):
