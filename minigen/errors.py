@@ -8,6 +8,7 @@ MinigenError         every error below, so that one `except` catches them all
   DeviceError        arrays on two devices, or none there (also a RuntimeError)
   GradientError      a graph that cannot be walked        (also a RuntimeError)
   NonFiniteError     a NaN or Inf that was hunted for     (also an ArithmeticError)
+  OutOfMemoryError   no room for an array                 (also a MemoryError)
   CheckpointError    a file that is not a whole checkpoint
   DataError          data that cannot be read
   DownloadError      data that cannot be fetched
@@ -126,15 +127,25 @@ def refused(function, fault, args, kwargs):
     shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
     if isinstance(fault, MemoryError):
         return out_of_memory(name, shown, fault)
+    if (answer := no_tensor(name, fault, args)) is not None:
+        return answer
     kind = ShapeError if isinstance(fault, ValueError) else DimError if isinstance(fault, IndexError) else DtypeError
     takes = ", ".join(key for key in inspect.signature(function).parameters if key not in ("self", "cls"))
     return kind(f"{name}: cannot take {shown}\n  {fault}\n  {name} takes ({takes})")
 
 
+def no_tensor(name, fault, args):
+    """The error for an argument that was used as a tensor and is none; None if that is not what went wrong."""
+    given = getattr(fault, "obj", fault)
+    if isinstance(fault, AttributeError) and any(given is x for x in args) and not hasattr(given, "dtype"):
+        return DtypeError(f"{name}: takes a tensor, got {describe(given)}\n  write minigen.tensor(...)")
+    return None
+
+
 def out_of_memory(name, shown, fault):
     """The error for an array that the machine has no room for. NumPy and CuPy say how large it would have been."""
     size = str(fault) or "there is no room for the result"
-    return OutOfMemoryError(f"{name}: out of memory on {shown}\n  {size}\n  try a smaller batch, or no_grad() to keep less")
+    return OutOfMemoryError(f"{name}: no memory left for {shown}\n  {size}\n  try a smaller batch, or no_grad()")
 
 
 def _shown(value):
@@ -143,11 +154,11 @@ def _shown(value):
     return describe(value)
 
 
-def misfit(function, fault, kwargs):
-    """The ArgumentError for a call whose arguments `function` does not take."""
+def misfit(function, fault, kwargs, name=None):
+    """The ArgumentError for a call whose arguments `function` does not take; `name` if it is known by another."""
     names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
     unknown = next((name for name in kwargs if name not in names), None)
-    lines = [f"{function.__name__.strip('_')}: takes ({', '.join(names)})"]
+    lines = [f"{name or function.__name__.strip('_')}: takes ({', '.join(names)})"]
     if unknown is None:
         lines.append(f"  {str(fault).split('() ')[-1]}")
     else:

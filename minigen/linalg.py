@@ -17,11 +17,12 @@ from .autograd import check_dim
 from .device import xp
 from .errors import ArgumentError, DtypeError, expect
 from .ops.arithmetic import abs
+from .ops.extremes import amax, amin
 from .ops.factoring import cholesky, eigh, eigvalsh, lu, lu_factor, lu_solve, qr, svd, svdvals
+from .ops.lengths import norm as _norm
 from .ops.linalg import cross, matmul
 from .ops.rearranging import diagonal as _diagonal
-from .ops.reduction import amax, amin, sum
-from .ops.reduction import norm as _norm
+from .ops.reduction import sum
 from .ops.shape import movedim, unsqueeze
 from .ops.solving import (
     check_matrices,
@@ -142,7 +143,7 @@ def cond(a, p=None):
 def matrix_rank(a, *, atol=None, rtol=None, hermitian=False):
     """How many singular values are above atol and above rtol times the largest.
 
-    rtol defaults to the precision times the larger size, or to 0 if atol is given; `hermitian` reads the lower triangle.
+    rtol defaults to the precision times the larger size, or 0 if atol is given. `hermitian` reads the lower triangle.
     """
     check_matrices("matrix_rank", a, square=hermitian)
     array, lib = value(a), xp(value(a))

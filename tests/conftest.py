@@ -35,15 +35,29 @@ def seeded():
 
 @pytest.fixture(autouse=True, scope="session")
 def no_network():
-    """A test that reaches for the network fails, and says which address it wanted."""
-    connect = socket.socket.connect
+    """A test that reaches for the network, or asks for a name, fails, and says which address it wanted."""
+    here = ("127.0.0.1", "::1", "localhost", None, "")
+    originals = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
-    def guarded(self, address):
-        host = address[0] if isinstance(address, tuple) else address
-        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in ("127.0.0.1", "::1", "localhost"):
-            raise AssertionError(f"a test opened a connection to {address}: tests run without a network")
-        return connect(self, address)
+    def refuse(host):
+        if isinstance(host, bytes):
+            host = host.decode()
+        if host not in here:
+            raise AssertionError(f"a test reached for {host!r}: tests run without a network")
 
-    socket.socket.connect = guarded
+    def guarded(method):
+        def call(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                refuse(address[0])
+            return method(self, address)
+
+        return call
+
+    def getaddrinfo(host, *args, **kwargs):
+        refuse(host)
+        return originals[2](host, *args, **kwargs)
+
+    socket.socket.connect, socket.socket.connect_ex = guarded(originals[0]), guarded(originals[1])
+    socket.getaddrinfo = getaddrinfo
     yield
-    socket.socket.connect = connect
+    socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = originals

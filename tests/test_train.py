@@ -237,7 +237,7 @@ def test_a_bad_gradient_under_a_good_loss():
 
 
 def test_a_step_that_ruined_the_weights():
-    model, optimizer = parts(lr=1e38)
+    model, optimizer = parts(lr=1e39)
     with pytest.raises(NonFiniteError, match=r"weight was NaN or Inf before the step began.*smaller lr"):
         fit(model, squares, batches(), optimizer, steps=9, progress=False)
 

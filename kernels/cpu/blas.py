@@ -140,6 +140,15 @@ if FOUND is not None:
 
         return types.voidptr(array), code
 
+    @intrinsic
+    def shifted(typing_context, pointer, offset):
+        """An address so many bytes further on."""
+
+        def code(context, builder, signature, arguments):
+            return builder.gep(arguments[0], [arguments[1]])
+
+        return types.voidptr(pointer, types.int64), code
+
     @inline_sums
     def step(A):
         """Elements from row to row. A lone row's stride means nothing, and BLAS insists on at least its
@@ -256,35 +265,38 @@ def blocks(M, N, K):
     return rows, columns, max(-(-K // parts), 1)
 
 
-@kernel(reads=("A", "B", "bias"))
-def products(A, B, bias, C, a_transposed, b_transposed, rows, columns, depth):
-    """C[p, s, t] = A[s, t] @ B[s, t] (+ bias) over the p-th part of K; A and B as they are stored, perhaps
-    transposed.
-    """
-    parts, first, second, M, N = C.shape
-    down, across = (M + rows - 1) // rows, (N + columns - 1) // columns
-    for task in prange(parts * first * second * down * across):
-        block, matrix = task % (down * across), task // (down * across)
-        t, s, p = matrix % second, matrix // second % first, matrix // second // first
-        i, j, k = block // across * rows, block % across * columns, p * depth
-        c = C[p, s, t, i : i + rows, j : j + columns]
-        beta = 0
-        if bias.size > 0 and p == 0:  # BLAS would fill c with zeros; fill it with the bias instead, and add to that
-            beta = 1
-            for row in range(c.shape[0]):
-                c[row] = bias[j : j + columns]
-        if a_transposed:
-            a = A[s, t, k : k + depth, i : i + rows]
-            if b_transposed:
-                gemm_tt(a, B[s, t, j : j + columns, k : k + depth], c, beta)
-            else:
-                gemm_tn(a, B[s, t, k : k + depth, j : j + columns], c, beta)
-        else:
-            a = A[s, t, i : i + rows, k : k + depth]
-            if b_transposed:
-                gemm_nt(a, B[s, t, j : j + columns, k : k + depth], c, beta)
-            else:
-                gemm_nn(a, B[s, t, k : k + depth, j : j + columns], c, beta)
+if FOUND is not None:
+
+    @kernel(reads=("A", "B", "bias"))
+    def products(A, B, bias, C, a_transposed, b_transposed, rows, columns, depth):
+        """C[p, s, t] = A[s, t] @ B[s, t] (+ bias) over the p-th part of K; A and B as stored, perhaps transposed.
+
+        Blocks are named by their address: slicing so many dimensions, for each of four forms, takes seconds to compile.
+        """
+        parts, first, second, M, N = C.shape
+        a_stored, b_stored = A.shape[3], B.shape[3]
+        K = A.shape[2] if a_transposed else a_stored
+        a_flag, b_flag = _TRANSPOSED if a_transposed else _AS_IS, _TRANSPOSED if b_transposed else _AS_IS
+        a_step, b_step = max(A.strides[2] // 4, a_stored, 1), max(B.strides[2] // 4, b_stored, 1)
+        a_by_row, a_by_depth = (A.strides[3], A.strides[2]) if a_transposed else (A.strides[2], A.strides[3])
+        b_by_depth, b_by_column = (B.strides[3], B.strides[2]) if b_transposed else (B.strides[2], B.strides[3])
+        down, across = (M + rows - 1) // rows, (N + columns - 1) // columns
+        for task in prange(parts * first * second * down * across):
+            block, matrix = task % (down * across), task // (down * across)
+            t, s, p = matrix % second, matrix // second % first, matrix // second // first
+            i, j, k = block // across * rows, block % across * columns, p * depth
+            m, n = min(rows, M - i), min(columns, N - j)
+            beta = np.float32(0)
+            if bias.size > 0 and p == 0:  # BLAS would fill C with zeros; fill it with the bias, and add to that
+                beta = np.float32(1)
+                for row in range(i, i + m):
+                    for column in range(j, j + n):
+                        C[p, s, t, row, column] = bias[column]
+            a = shifted(address(A), s * A.strides[0] + t * A.strides[1] + i * a_by_row + k * a_by_depth)
+            b = shifted(address(B), s * B.strides[0] + t * B.strides[1] + k * b_by_depth + j * b_by_column)
+            c = shifted(address(C), 4 * ((((p * first + s) * second + t) * M + i) * N + j))
+            one = np.float32(1)
+            _sgemm(_ROWS, a_flag, b_flag, m, n, min(depth, K - k), one, a, a_step, b, b_step, beta, c, max(N, 1))
 
 
 def as_stored(x):

@@ -8,7 +8,17 @@ import traceback
 import numpy as np
 
 from ..device import is_array
-from ..errors import ArgumentError, DimError, DtypeError, MinigenError, ShapeError, describe, misfit, named, out_of_memory
+from ..errors import (
+    ArgumentError,
+    DimError,
+    DtypeError,
+    MinigenError,
+    ShapeError,
+    describe,
+    misfit,
+    named,
+    out_of_memory,
+)
 from ..tensor import Tensor, value, wrap
 from . import modes
 from .anomaly import check_forward
@@ -16,6 +26,7 @@ from .graph import edge, new_node, reconnect
 from .promotion import promote
 
 FAULTS = ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError  # of NumPy, and of Python
+NUMBERS = bool, int, float, np.generic
 ndarray = np.ndarray
 mode = modes.mode
 
@@ -135,11 +146,13 @@ class Op:
                 arrays = self._agree(arrays)
         try:
             y = self.forward(*arrays)
-        except (ValueError, TypeError, IndexError, OverflowError) as fault:
+        except FAULTS as fault:
             raise self._explained(fault, arrays) from None
         if y is NotImplemented:
             return self._by_definition(args)
         if not any_tensor:
+            if not any([is_array(x) or isinstance(x, NUMBERS) for x in arrays]):
+                raise DtypeError(f"{self.name}: takes a tensor, got {describe(args[0])}\n  write minigen.tensor(...)")
             return y[: self.outputs] if self.outputs > 1 else y[0] if self.saves else y
         if self.plain:
             if type(y) is not ndarray and isinstance(y, np.generic):
@@ -170,7 +183,7 @@ class Op:
         mask = sum(1 << i for i, x in enumerate(tensors) if isinstance(x, Tensor) and x.requires_grad)
         try:
             y = self.forward(*arrays, **kwargs)
-        except (ValueError, TypeError, IndexError, OverflowError) as fault:
+        except FAULTS as fault:
             raise self._explained(fault, arrays) from None
         if not any(isinstance(x, Tensor) for x in tensors):
             return y
@@ -290,7 +303,7 @@ class Binary(Op):
             x, y = self._agree((x, y))
         try:
             out = self.forward(x, y)
-        except (ValueError, TypeError, IndexError, OverflowError) as fault:
+        except FAULTS as fault:
             raise self._explained(fault, (x, y)) from None
         if not tensor_a and not tensor_b:
             return out

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError, expect
+from ..errors import ArgumentError, DataError, DownloadError, expect
 from . import archive, formats
 from .download import cache_dir, download
 from .text import cut
@@ -122,7 +122,11 @@ def fetch(name, instead=OFFLINE_IMAGES):
 
 def mnist(split="train"):
     """Handwritten digits, 28x28 (LeCun, Cortes & Burges 1998): 60,000 for "train", 10,000 for "test"."""
-    return _idx_pair("mnist", split)
+    try:
+        return _idx_pair("mnist", split)
+    except DownloadError:  # the same digits are kept in another place, in another format
+        arrays = formats.read_npz(fetch("mnist.npz"), [f"x_{split}", f"y_{split}"])
+        return _image_pair("mnist.npz", *arrays.values())
 
 
 def fashion_mnist(split="train"):
@@ -179,7 +183,7 @@ def tiny_shakespeare(split="train"):
 
 
 def names():
-    """32,033 first names in lower case, most frequent first (Karpathy's makemore, from the US Social Security)."""
+    """32,033 first names in lower case (Karpathy's makemore, from ssa.gov for 2018)."""
     return fetch("names", OFFLINE_TEXT).read_text(encoding="utf-8").split()
 
 
@@ -217,6 +221,10 @@ def _idx_pair(name, split):
         formats.read_idx(archive.gunzip(path), str(path))
         for path in (fetch(f"{name}/{split}-images"), fetch(f"{name}/{split}-labels"))
     )
+    return _image_pair(name, images, labels)
+
+
+def _image_pair(name, images, labels):
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise DataError(f"{name}: {images.shape} images and {labels.shape} labels do not fit each other")
     return images[:, None].astype(np.float32) / 255, labels.astype(np.int64)

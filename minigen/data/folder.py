@@ -140,8 +140,10 @@ def _opaque(image, mode):
     """`image` in `mode`, "L" or "RGB", on white where it is transparent."""
     from PIL import Image
 
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, and nothing says which of them is white")
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion clips at 255
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

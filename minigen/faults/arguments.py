@@ -22,6 +22,12 @@ from ..tensor import Tensor
 from .examples import calls
 from .score import Finding
 
+# A message of one line must at least say the rule.
+RULE = (
+    r"\b(must|give|write|takes|did you mean|missing|only|from|between|or|made of|at least|at most|one of|do not"
+    r"|does not|empty|no common|out of bounds|too many|for \d)\b"
+)
+
 
 def wrong_calls(count=None, seed=0):
     """Spoil every example in every way."""
@@ -112,10 +118,10 @@ def judge(kind, call, must):
 def _weakness(kind, call, text):
     if call.name.strip("_").lower() not in text.lower() and not re.match(r"[\w.]+( \w+)?:", text):
         return f"the function is not named: {text[:100]!r}  from {shown(call)}"
-    if kind == "shape" and not re.search(r"\d", text):
+    if kind == "shape" and not re.search(r"\d|empty", text):
         return f"no shape or size is shown: {text[:100]!r}  from {shown(call)}"
-    if "\n" not in text and not re.search(r"must|give|write|takes|did you mean|missing|only|from|between|or ", text):
-        return f"no way out is shown: {text[:100]!r}  from {shown(call)}"
+    if "\n" not in text and not re.search(RULE, text):
+        return f"no rule and no way out is shown: {text[:100]!r}  from {shown(call)}"
     return None
 
 

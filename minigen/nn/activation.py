@@ -3,6 +3,7 @@
 `inplace` is taken, as in PyTorch, and changes nothing: no op of minigen writes over its input.
 """
 
+from ..errors import expect
 from . import functional as F
 from . import init
 from .module import Module, new_parameter
@@ -45,8 +46,8 @@ class _Plain(Module):
     def __init__(self, inplace=False):
         self.inplace = inplace
 
-    def forward(self, x):
-        return self.function(x)
+    def forward(self, input):
+        return self.function(input)
 
 
 class ReLU(_Plain):
@@ -124,21 +125,21 @@ class Softsign(_Plain):
 class Softmax2d(_Plain):
     """Softmax over the channels of (N, C, H, W) or (C, H, W), at each place."""
 
-    def forward(self, x):
-        F.expect_ndim("Softmax2d", x, (3, 4), "(N, C, H, W) or (C, H, W)")
-        return F.softmax(x, -3)
+    def forward(self, input):
+        expect(input.ndim in (3, 4), "Softmax2d: input must be (N, C, H, W) or (C, H, W)", input)
+        return F.softmax(input, -3)
 
 
 class GELU(Module):
-    """x * Phi(x), with the normal distribution function Phi (Hendrycks & Gimpel 2016). approximate: "none" or "tanh"."""
+    """x * Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016). approximate: "none" or "tanh"."""
 
     shown = ("approximate",)
 
     def __init__(self, approximate="none"):
         self.approximate = approximate
 
-    def forward(self, x):
-        return F.gelu(x, approximate=self.approximate)
+    def forward(self, input):
+        return F.gelu(input, approximate=self.approximate)
 
 
 class LeakyReLU(Module):
@@ -149,8 +150,8 @@ class LeakyReLU(Module):
     def __init__(self, negative_slope=0.01, inplace=False):
         self.negative_slope, self.inplace = negative_slope, inplace
 
-    def forward(self, x):
-        return F.leaky_relu(x, self.negative_slope)
+    def forward(self, input):
+        return F.leaky_relu(input, self.negative_slope)
 
 
 class RReLU(Module):
@@ -161,8 +162,8 @@ class RReLU(Module):
     def __init__(self, lower=1 / 8, upper=1 / 3, inplace=False, generator=None):
         self.lower, self.upper, self.inplace, self.generator = lower, upper, inplace, generator
 
-    def forward(self, x):
-        return F.rrelu(x, self.lower, self.upper, self.training, generator=self.generator)
+    def forward(self, input):
+        return F.rrelu(input, self.lower, self.upper, self.training, generator=self.generator)
 
 
 class PReLU(Module):
@@ -178,8 +179,8 @@ class PReLU(Module):
     def reset_parameters(self):
         init.constant_(self.weight, self.init)
 
-    def forward(self, x):
-        return F.prelu(x, self.weight)
+    def forward(self, input):
+        return F.prelu(input, self.weight)
 
 
 class ELU(Module):
@@ -190,8 +191,8 @@ class ELU(Module):
     def __init__(self, alpha=1.0, inplace=False):
         self.alpha, self.inplace = alpha, inplace
 
-    def forward(self, x):
-        return F.elu(x, self.alpha)
+    def forward(self, input):
+        return F.elu(input, self.alpha)
 
 
 class CELU(Module):
@@ -202,8 +203,8 @@ class CELU(Module):
     def __init__(self, alpha=1.0, inplace=False):
         self.alpha, self.inplace = alpha, inplace
 
-    def forward(self, x):
-        return F.celu(x, self.alpha)
+    def forward(self, input):
+        return F.celu(input, self.alpha)
 
 
 class Hardtanh(Module):
@@ -214,8 +215,8 @@ class Hardtanh(Module):
     def __init__(self, min_val=-1.0, max_val=1.0, inplace=False):
         self.min_val, self.max_val, self.inplace = min_val, max_val, inplace
 
-    def forward(self, x):
-        return F.hardtanh(x, self.min_val, self.max_val)
+    def forward(self, input):
+        return F.hardtanh(input, self.min_val, self.max_val)
 
 
 class Hardshrink(Module):
@@ -226,8 +227,8 @@ class Hardshrink(Module):
     def __init__(self, lambd=0.5):
         self.lambd = lambd
 
-    def forward(self, x):
-        return F.hardshrink(x, self.lambd)
+    def forward(self, input):
+        return F.hardshrink(input, self.lambd)
 
 
 class Softshrink(Module):
@@ -238,8 +239,8 @@ class Softshrink(Module):
     def __init__(self, lambd=0.5):
         self.lambd = lambd
 
-    def forward(self, x):
-        return F.softshrink(x, self.lambd)
+    def forward(self, input):
+        return F.softshrink(input, self.lambd)
 
 
 class Softplus(Module):
@@ -250,8 +251,8 @@ class Softplus(Module):
     def __init__(self, beta=1.0, threshold=20.0):
         self.beta, self.threshold = beta, threshold
 
-    def forward(self, x):
-        return F.softplus(x, self.beta, self.threshold)
+    def forward(self, input):
+        return F.softplus(input, self.beta, self.threshold)
 
 
 class Threshold(Module):
@@ -262,8 +263,8 @@ class Threshold(Module):
     def __init__(self, threshold, value, inplace=False):
         self.threshold, self.value, self.inplace = threshold, value, inplace
 
-    def forward(self, x):
-        return F.threshold(x, self.threshold, self.value)
+    def forward(self, input):
+        return F.threshold(input, self.threshold, self.value)
 
 
 class GLU(Module):
@@ -274,8 +275,8 @@ class GLU(Module):
     def __init__(self, dim=-1):
         self.dim = dim
 
-    def forward(self, x):
-        return F.glu(x, self.dim)
+    def forward(self, input):
+        return F.glu(input, self.dim)
 
 
 class Softmax(Module):
@@ -286,19 +287,19 @@ class Softmax(Module):
     def __init__(self, dim=None):
         self.dim = dim
 
-    def forward(self, x):
-        return F.softmax(x, self.dim)
+    def forward(self, input):
+        return F.softmax(input, self.dim)
 
 
 class LogSoftmax(Softmax):
     """log(softmax(x)) along `dim`, without underflow."""
 
-    def forward(self, x):
-        return F.log_softmax(x, self.dim)
+    def forward(self, input):
+        return F.log_softmax(input, self.dim)
 
 
 class Softmin(Softmax):
     """softmax(-x) along `dim`."""
 
-    def forward(self, x):
-        return F.softmin(x, self.dim)
+    def forward(self, input):
+        return F.softmin(input, self.dim)

@@ -13,7 +13,7 @@ class MultiheadAttention(Module):
     """Every query looks at all keys, in `num_heads` subspaces, and returns a mean of the values.
 
     query (L, N, E), key (S, N, kdim), value (S, N, vdim) -> (L, N, E); with batch_first (N, L, E) and so on; without
-    N for a single sequence. The masks are those of `ops.multihead.multi_head_attention_forward`: True means "not allowed".
+    N for a single sequence. Masks: True means "not allowed" (see `ops.multihead.multi_head_attention_forward`).
 
     in_proj_weight (3 E, E) holds the projections of query, key and value one under the other, unless kdim or vdim
     differ: then they are q_proj_weight, k_proj_weight and v_proj_weight.

@@ -1,9 +1,9 @@
 """Containers: modules that hold other modules or parameters.
 
-    Sequential                       one after the other
-    ModuleList, ModuleDict           a list or dictionary of layers that `parameters()` finds
-    ParameterList, ParameterDict     the same for parameters
-    Identity, Flatten, Unflatten     shapes, as layers
+Sequential                       one after the other
+ModuleList, ModuleDict           a list or dictionary of layers that `parameters()` finds
+ParameterList, ParameterDict     the same for parameters
+Identity, Flatten, Unflatten     shapes, as layers
 """
 
 import operator
@@ -121,10 +121,10 @@ class Sequential(_Numbered):
 
     __rmul__ = __mul__
 
-    def forward(self, x):
+    def forward(self, input):
         for module in self._items():
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
 
 class ModuleList(_Numbered):
@@ -150,7 +150,7 @@ class ModuleList(_Numbered):
         lines = [
             f"({a}): {_indent(text)}" if a == b else f"({a}-{b}): {b - a + 1} x {_indent(text)}" for a, b, text in runs
         ]
-        return _layout("ModuleList", "", lines)
+        return _layout(type(self).__name__, "", lines)
 
 
 class _Keyed:
@@ -189,7 +189,7 @@ class _Keyed:
         return self._own(self.kind)
 
     def get(self, key, default=None):
-        return self[key] if key in self else default
+        return dict(self.items()).get(key, default)
 
     def pop(self, key):
         """Take out and return what stands under `key`."""
@@ -288,8 +288,8 @@ class Identity(Module):
     def __init__(self, *args, **kwargs):
         pass
 
-    def forward(self, x):
-        return x
+    def forward(self, input):
+        return input
 
 
 class Flatten(Module):
@@ -300,8 +300,8 @@ class Flatten(Module):
     def __init__(self, start_dim=1, end_dim=-1):
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x):
-        return x.flatten(self.start_dim, self.end_dim)
+    def forward(self, input):
+        return input.flatten(self.start_dim, self.end_dim)
 
 
 class Unflatten(Module):
@@ -314,5 +314,5 @@ class Unflatten(Module):
             raise ArgumentError(f"Unflatten: dim is an integer, got {describe(dim)}: dimensions have no names here")
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
-    def forward(self, x):
-        return x.unflatten(self.dim, self.unflattened_size)
+    def forward(self, input):
+        return input.unflatten(self.dim, self.unflattened_size)

@@ -107,12 +107,12 @@ class _Convolution(_Conv):
         sizes = in_channels, out_channels
         self._setup(sizes, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode, factory)
 
-    def forward(self, x):
+    def forward(self, input):
         padding = self.padding
         if self.padding_mode != "zeros":
-            x = F.pad(x, self._sides(), mode=self.padding_mode)
+            input = F.pad(input, self._sides(), mode=self.padding_mode)
             padding = 0
-        return self.convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self.convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _sides(self):
         """The padding for `F.pad`: (before, after) from the last dimension to the first."""
@@ -172,10 +172,10 @@ class _TransposedConvolution(_Conv):
         sizes = in_channels, out_channels
         self._setup(sizes, kernel_size, stride, padding, output_padding, dilation, groups, bias, "zeros", factory)
 
-    def forward(self, x, output_size=None):
-        output_padding = self.output_padding if output_size is None else self._padding_for(x, output_size)
+    def forward(self, input, output_size=None):
+        output_padding = self.output_padding if output_size is None else self._padding_for(input, output_size)
         return self.convolve(
-            x, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation
+            input, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups, self.dilation
         )
 
     def _padding_for(self, x, output_size):

@@ -17,8 +17,8 @@ class _Dropout(Module):
         expect(0 <= p <= 1, f"{type(self).__name__}: p is a probability, got {p}", error=ArgumentError)
         self.p, self.inplace, self.generator = p, inplace, generator
 
-    def forward(self, x):
-        return self.drop(x, self.p, self.training, generator=self.generator)
+    def forward(self, input):
+        return self.drop(input, self.p, self.training, generator=self.generator)
 
 
 class Dropout(_Dropout):

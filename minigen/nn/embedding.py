@@ -13,7 +13,7 @@ class Embedding(Module):
     """Integers (...) -> vectors (..., embedding_dim): rows of weight (num_embeddings, embedding_dim), at first N(0, 1).
 
     padding_idx         this row is zero at first and never gets a gradient
-    max_norm            rows looked up are first scaled down, in place, to this norm at most; `norm_type` says which norm
+    max_norm            rows looked up are first scaled down, in place, to this norm at most (the `norm_type`-norm)
     scale_grad_by_freq  divide a row's gradient by how often it was looked up in the batch
     """
 
@@ -75,14 +75,17 @@ class Embedding(Module):
         if self.padding_idx is not None:
             self.weight.data[self.padding_idx] = 0
 
-    def forward(self, index):
-        return F.embedding(
-            index, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq
-        )
+    def forward(self, input):
+        return F.embedding(input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
     def extra_repr(self):
         text = f"{self.num_embeddings}, {self.embedding_dim}"
-        for name, usual in {"padding_idx": None, "max_norm": None, "norm_type": 2.0, "scale_grad_by_freq": False}.items():
+        for name, usual in {
+            "padding_idx": None,
+            "max_norm": None,
+            "norm_type": 2.0,
+            "scale_grad_by_freq": False,
+        }.items():
             if getattr(self, name) != usual:
                 text += f", {name}={getattr(self, name)}"
         return text

@@ -60,15 +60,15 @@ class _Weighted(_Loss):
 class L1Loss(_Loss):
     """|x - y|."""
 
-    def forward(self, x, target):
-        return F.l1_loss(x, target, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.l1_loss(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
     """(x - y)^2."""
 
-    def forward(self, x, target):
-        return F.mse_loss(x, target, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.mse_loss(input, target, reduction=self.reduction)
 
 
 class SmoothL1Loss(_Loss):
@@ -80,8 +80,8 @@ class SmoothL1Loss(_Loss):
         super().__init__(reduction=reduction)
         self.beta = beta
 
-    def forward(self, x, target):
-        return F.smooth_l1_loss(x, target, reduction=self.reduction, beta=self.beta)
+    def forward(self, input, target):
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
 
 
 class HuberLoss(_Loss):
@@ -93,8 +93,8 @@ class HuberLoss(_Loss):
         super().__init__(reduction=reduction)
         self.delta = delta
 
-    def forward(self, x, target):
-        return F.huber_loss(x, target, reduction=self.reduction, delta=self.delta)
+    def forward(self, input, target):
+        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
 
 
 class GaussianNLLLoss(_Loss):
@@ -106,8 +106,8 @@ class GaussianNLLLoss(_Loss):
         super().__init__(reduction=reduction)
         self.full, self.eps = full, eps
 
-    def forward(self, x, target, var):
-        return F.gaussian_nll_loss(x, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
+    def forward(self, input, target, var):
+        return F.gaussian_nll_loss(input, target, var, full=self.full, eps=self.eps, reduction=self.reduction)
 
 
 class PoissonNLLLoss(_Loss):
@@ -137,9 +137,9 @@ class CrossEntropyLoss(_Weighted):
         super().__init__(weight, reduction=reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def forward(self, x, target):
+    def forward(self, input, target):
         return F.cross_entropy(
-            x,
+            input,
             target,
             weight=self.weight,
             ignore_index=self.ignore_index,
@@ -157,17 +157,15 @@ class NLLLoss(_Weighted):
         super().__init__(weight, reduction=reduction)
         self.ignore_index = ignore_index
 
-    def forward(self, x, target):
-        return F.nll_loss(
-            x, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction
-        )
+    def forward(self, input, target):
+        return F.nll_loss(input, target, weight=self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
 class BCELoss(_Weighted):
     """-(y log x + (1 - y) log(1 - x)), of probabilities x."""
 
-    def forward(self, x, target):
-        return F.binary_cross_entropy(x, target, weight=self.weight, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Weighted):
@@ -177,9 +175,9 @@ class BCEWithLogitsLoss(_Weighted):
         super().__init__(weight, reduction=reduction)
         self.register_buffer("pos_weight", pos_weight)
 
-    def forward(self, x, target):
+    def forward(self, input, target):
         return F.binary_cross_entropy_with_logits(
-            x, target, weight=self.weight, pos_weight=self.pos_weight, reduction=self.reduction
+            input, target, weight=self.weight, pos_weight=self.pos_weight, reduction=self.reduction
         )
 
 
@@ -192,8 +190,8 @@ class KLDivLoss(_Loss):
         super().__init__(reduction=reduction)
         self.log_target = log_target
 
-    def forward(self, x, target):
-        return F.kl_div(x, target, reduction=self.reduction, log_target=self.log_target)
+    def forward(self, input, target):
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
 
 
 class CTCLoss(_Loss):
@@ -223,8 +221,8 @@ class HingeEmbeddingLoss(_Loss):
         super().__init__(reduction=reduction)
         self.margin = margin
 
-    def forward(self, x, target):
-        return F.hinge_embedding_loss(x, target, margin=self.margin, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
 class CosineEmbeddingLoss(_Loss):
@@ -236,8 +234,8 @@ class CosineEmbeddingLoss(_Loss):
         super().__init__(reduction=reduction)
         self.margin = margin
 
-    def forward(self, x1, x2, target):
-        return F.cosine_embedding_loss(x1, x2, target, margin=self.margin, reduction=self.reduction)
+    def forward(self, input1, input2, target):
+        return F.cosine_embedding_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class MarginRankingLoss(_Loss):
@@ -249,15 +247,15 @@ class MarginRankingLoss(_Loss):
         super().__init__(reduction=reduction)
         self.margin = margin
 
-    def forward(self, x1, x2, target):
-        return F.margin_ranking_loss(x1, x2, target, margin=self.margin, reduction=self.reduction)
+    def forward(self, input1, input2, target):
+        return F.margin_ranking_loss(input1, input2, target, margin=self.margin, reduction=self.reduction)
 
 
 class SoftMarginLoss(_Loss):
     """log(1 + exp(-y x)), with y = 1 or -1."""
 
-    def forward(self, x, target):
-        return F.soft_margin_loss(x, target, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.soft_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiMarginLoss(_Weighted):
@@ -268,29 +266,27 @@ class MultiMarginLoss(_Weighted):
     def __init__(self, p=1, margin=1.0, weight=None, *, reduction="mean"):
         super().__init__(weight, reduction=reduction)
         expect(p in (1, 2), f"MultiMarginLoss: p is 1 or 2, got {p!r}", error=ArgumentError)
-        expect(
-            weight is None or weight.ndim == 1, "MultiMarginLoss: weight has one number for each class", weight
-        )
+        expect(weight is None or weight.ndim == 1, "MultiMarginLoss: weight has one number for each class", weight)
         self.p, self.margin = p, margin
 
-    def forward(self, x, target):
+    def forward(self, input, target):
         return F.multi_margin_loss(
-            x, target, p=self.p, margin=self.margin, weight=self.weight, reduction=self.reduction
+            input, target, p=self.p, margin=self.margin, weight=self.weight, reduction=self.reduction
         )
 
 
 class MultiLabelMarginLoss(_Loss):
     """Hinge between each right class (targets up to the first -1) and each wrong one."""
 
-    def forward(self, x, target):
-        return F.multilabel_margin_loss(x, target, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.multilabel_margin_loss(input, target, reduction=self.reduction)
 
 
 class MultiLabelSoftMarginLoss(_Weighted):
     """Binary cross-entropy of sigmoid(x), averaged over the classes."""
 
-    def forward(self, x, target):
-        return F.multilabel_soft_margin_loss(x, target, weight=self.weight, reduction=self.reduction)
+    def forward(self, input, target):
+        return F.multilabel_soft_margin_loss(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class TripletMarginLoss(_Loss):
@@ -326,9 +322,7 @@ class TripletMarginWithDistanceLoss(_Loss):
 
     def __init__(self, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
         super().__init__(reduction=reduction)
-        expect(
-            margin > 0, f"TripletMarginWithDistanceLoss: margin must be positive, got {margin}", error=ArgumentError
-        )
+        expect(margin > 0, f"TripletMarginWithDistanceLoss: margin must be positive, got {margin}", error=ArgumentError)
         self.distance_function, self.margin, self.swap = distance_function or F.pairwise_distance, margin, swap
 
     def forward(self, anchor, positive, negative):

@@ -16,7 +16,7 @@ in which they were made. Only buffers, plain tensors that belong to the state, a
 import numpy as np
 
 from ..device import to_device
-from ..errors import ArgumentError, DtypeError, MinigenError, describe
+from ..errors import ArgumentError, DtypeError, MinigenError, describe, misfit, no_tensor
 from ..tensor import Parameter, Tensor, float32, new_library
 from . import hooks, state
 
@@ -81,6 +81,14 @@ class Module:
         except MinigenError as error:
             _say_where(self, error)
             raise
+        except TypeError as fault:
+            if fault.__traceback__.tb_next is not None:  # raised inside forward, not by the call
+                raise
+            raise misfit(self.forward, fault, kwargs, type(self).__name__) from None
+        except AttributeError as fault:
+            if (answer := no_tensor(type(self).__name__, fault, args)) is None:
+                raise
+            raise answer from fault
 
     # Attributes
 
@@ -127,7 +135,7 @@ class Module:
 
     def register_parameter(self, name, parameter):
         """`self.<name> = parameter`, by name; None for a parameter that is switched off."""
-        self._check_name(name, "register_parameter")
+        self._check_name(name, "register_parameter", Parameter)
         if parameter is not None and not isinstance(parameter, Parameter):
             raise DtypeError(f"register_parameter: {describe(parameter)} is not a Parameter\n  write nn.Parameter(x)")
         setattr(self, name, parameter)
@@ -135,7 +143,7 @@ class Module:
     def register_buffer(self, name, tensor, persistent=True):
         """A tensor that is state but is not trained (a running mean). Saved in the state dict if `persistent`."""
         if name not in self._persistent:
-            self._check_name(name, "register_buffer")
+            self._check_name(name, "register_buffer", ())
         if tensor is not None and not isinstance(tensor, Tensor):
             raise DtypeError(f"register_buffer: {describe(tensor)} is not a tensor\n  write minigen.tensor(x)")
         object.__setattr__(self, name, tensor)
@@ -143,18 +151,18 @@ class Module:
 
     def add_module(self, name, module):
         """`self.<name> = module`, by name."""
-        self._check_name(name, "add_module")
+        self._check_name(name, "add_module", Module)
         if module is not None and not isinstance(module, Module):
             raise DtypeError(f"add_module: {describe(module)} is not a Module")
         setattr(self, name, module)
 
     register_module = add_module
 
-    def _check_name(self, name, who):
+    def _check_name(self, name, who, replaceable):
         if not isinstance(name, str) or "." in name or not name:
             raise ArgumentError(f"{who}: {name!r} cannot be a name: a non-empty string without a dot is needed")
         known = vars(self).get(name)
-        if hasattr(type(self), name) or (name in vars(self) and not isinstance(known, (Parameter, Module, type(None)))):
+        if hasattr(type(self), name) or known is not None and not isinstance(known, replaceable):
             raise ArgumentError(f"{who}: {type(self).__name__} has an attribute {name!r} already")
 
     # The tree

@@ -1,10 +1,10 @@
 """Normalisation layers.
 
-    BatchNorm1d/2d/3d      each channel over the batch and space; keeps running statistics for evaluation
-    InstanceNorm1d/2d/3d   each channel of each sample over space
-    GroupNorm              groups of channels of each sample
-    LayerNorm, RMSNorm     the last dimensions of each position
-    LocalResponseNorm      neighbouring channels (AlexNet)
+BatchNorm1d/2d/3d      each channel over the batch and space; keeps running statistics for evaluation
+InstanceNorm1d/2d/3d   each channel of each sample over space
+GroupNorm              groups of channels of each sample
+LayerNorm, RMSNorm     the last dimensions of each position
+LocalResponseNorm      neighbouring channels (AlexNet)
 """
 
 from ..errors import ArgumentError, ShapeError, expect
@@ -33,6 +33,7 @@ class _WithRunningStatistics(Module):
     shown = ("eps", "momentum", "affine", "track_running_stats")
 
     def _setup(self, num_features, eps, momentum, affine, track, device, dtype, bias=True):
+        expect(eps > 0, f"{type(self).__name__}: eps must be positive, got {eps}", error=ArgumentError)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track
         factory = {"device": device, "dtype": dtype}
@@ -93,8 +94,8 @@ class _BatchNorm(_WithRunningStatistics):
     ):
         self._setup(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
-    def forward(self, x):
-        self._check(x, self.ndims, self.layout)
+    def forward(self, input):
+        self._check(input, self.ndims, self.layout)
         momentum = self.momentum
         if self.training and self.track_running_stats:
             self.num_batches_tracked.data[...] += 1
@@ -104,7 +105,7 @@ class _BatchNorm(_WithRunningStatistics):
         use_batch = self.training or self.running_mean is None
         keep = not self.training or self.track_running_stats
         return F.batch_norm(
-            x,
+            input,
             self.running_mean if keep else None,
             self.running_var if keep else None,
             self.weight,
@@ -152,13 +153,13 @@ class _InstanceNorm(_WithRunningStatistics):
     ):
         self._setup(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
-    def forward(self, x):
-        self._check(x, (self.spatial + 1, self.spatial + 2), self.layout)
-        channels = x.shape[x.ndim - self.spatial - 1]
+    def forward(self, input):
+        self._check(input, (self.spatial + 1, self.spatial + 2), self.layout)
+        channels = input.shape[input.ndim - self.spatial - 1]
         if channels != self.num_features:
-            rule = f"{type(self).__name__}: x has {channels} channels, num_features is {self.num_features}"
-            expect(not self.affine and not self.track_running_stats, rule, x, error=ShapeError)
-        batched = x if x.ndim == self.spatial + 2 else x.unsqueeze(0)
+            rule = f"{type(self).__name__}: input has {channels} channels, num_features is {self.num_features}"
+            expect(not self.affine and not self.track_running_stats, rule, input, error=ShapeError)
+        batched = input if input.ndim == self.spatial + 2 else input.unsqueeze(0)
         y = F.instance_norm(
             batched,
             self.running_mean,
@@ -169,7 +170,7 @@ class _InstanceNorm(_WithRunningStatistics):
             0.0 if self.momentum is None else self.momentum,
             self.eps,
         )
-        return y if batched is x else y.squeeze(0)
+        return y if batched is input else y.squeeze(0)
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -191,7 +192,7 @@ class InstanceNorm3d(_InstanceNorm):
 
 
 class GroupNorm(Module):
-    """The channels of each sample in `num_groups` groups, each normalised over its channels and space (Wu & He 2018)."""
+    """The channels of each sample in groups, each normalised over its channels and space (Wu & He 2018)."""
 
     shown = ("eps", "affine")
 
@@ -209,8 +210,8 @@ class GroupNorm(Module):
     def reset_parameters(self):
         _unit(self)
 
-    def forward(self, x):
-        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, input):
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self):
         return f"{self.num_groups}, {self.num_channels}, {super().extra_repr()}"
@@ -233,8 +234,8 @@ class LayerNorm(Module):
     def reset_parameters(self):
         _unit(self)
 
-    def forward(self, x):
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, input):
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self):
         return f"{self.normalized_shape}, {super().extra_repr()}"
@@ -258,8 +259,8 @@ class RMSNorm(Module):
         if self.weight is not None:
             init.ones_(self.weight)
 
-    def forward(self, x):
-        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
+    def forward(self, input):
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self):
         return f"{self.normalized_shape}, {super().extra_repr()}"
@@ -273,8 +274,8 @@ class LocalResponseNorm(Module):
     def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, x):
-        return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+    def forward(self, input):
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self):
         return f"{self.size}, {super().extra_repr()}"

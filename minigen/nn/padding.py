@@ -26,13 +26,13 @@ class _Pad(Module):
         )
         self.padding = sides
 
-    def forward(self, x):
+    def forward(self, input):
         expect(
-            x.ndim in (self.spatial + 1, self.spatial + 2),
-            f"{type(self).__name__}: x must have {self.spatial + 1} or {self.spatial + 2} dimensions",
-            x,
+            input.ndim in (self.spatial + 1, self.spatial + 2),
+            f"{type(self).__name__}: input must have {self.spatial + 1} or {self.spatial + 2} dimensions",
+            input,
         )
-        return F.pad(x, self.padding, mode=self.mode)
+        return F.pad(input, self.padding, mode=self.mode)
 
 
 class _ConstantPad(_Pad):
@@ -44,8 +44,8 @@ class _ConstantPad(_Pad):
         super().__init__(padding)
         self.value = value
 
-    def forward(self, x):
-        return F.pad(x, self.padding, mode="constant", value=self.value)
+    def forward(self, input):
+        return F.pad(input, self.padding, mode="constant", value=self.value)
 
 
 class ConstantPad1d(_ConstantPad):

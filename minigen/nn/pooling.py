@@ -15,9 +15,9 @@ class _MaxPool(Module):
         self.padding, self.dilation = padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
-    def forward(self, x):
+    def forward(self, input):
         return self.pool(
-            x,
+            input,
             self.kernel_size,
             self.stride,
             self.padding,
@@ -51,8 +51,8 @@ class _MaxUnpool(Module):
     def __init__(self, kernel_size, stride=None, padding=0):
         self.kernel_size, self.stride, self.padding = kernel_size, kernel_size if stride is None else stride, padding
 
-    def forward(self, x, indices, output_size=None):
-        return self.unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+    def forward(self, input, indices, output_size=None):
+        return self.unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class MaxUnpool1d(_MaxUnpool):
@@ -82,10 +82,8 @@ class AvgPool1d(Module):
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
 
-    def forward(self, x):
-        return F.avg_pool1d(
-            x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+    def forward(self, input):
+        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class _AvgPool(Module):
@@ -104,9 +102,9 @@ class _AvgPool(Module):
         self.padding, self.ceil_mode = padding, ceil_mode
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
-    def forward(self, x):
+    def forward(self, input):
         return self.pool(
-            x,
+            input,
             self.kernel_size,
             self.stride,
             self.padding,
@@ -134,8 +132,8 @@ class _LPPool(Module):
     def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
 
-    def forward(self, x):
-        return self.pool(x, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+    def forward(self, input):
+        return self.pool(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
 
 class LPPool1d(_LPPool):
@@ -162,8 +160,8 @@ class _AdaptivePool(Module):
     def __init__(self, output_size):
         self.output_size = output_size
 
-    def forward(self, x):
-        return self.pool(x, self.output_size)
+    def forward(self, input):
+        return self.pool(input, self.output_size)
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):
@@ -188,8 +186,8 @@ class _AdaptiveMaxPool(_AdaptivePool):
     def __init__(self, output_size, return_indices=False):
         self.output_size, self.return_indices = output_size, return_indices
 
-    def forward(self, x):
-        return self.pool(x, self.output_size, self.return_indices)
+    def forward(self, input):
+        return self.pool(input, self.output_size, self.return_indices)
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):

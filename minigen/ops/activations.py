@@ -88,15 +88,17 @@ def _relu(x):
 
 
 @op
-def _where_positive(g, y):
-    """g where y > 0, else 0: the gradient of relu, and its own."""
-    family = kernels.find(g, "activations") if g.size > SMALL and y.dtype == g.dtype else None
-    return xp(g).where(y <= 0, g.dtype.type(0), g) if family is None else family.activation_gradient("relu", g, y)
+def _where_positive(x, gate):
+    """x where the gate is positive, else 0: the gradient of relu, and its own."""
+    family = kernels.find(x, "activations") if x.size > SMALL and gate.dtype == x.dtype else None
+    if family is not None:
+        return family.activation_gradient("relu", x, gate)
+    return xp(x).where(gate <= 0, x.dtype.type(0), x)
 
 
 SMALL = 1024  # elements up to which NumPy's own function is as quick as a kernel
 _relu.gradient(x=lambda g, y: _where_positive(g, y))
-_where_positive.gradient(g=lambda h, y: _where_positive(h, y))
+_where_positive.gradient(x=lambda g, gate: _where_positive(g, gate))
 
 
 def relu(input, inplace=False):

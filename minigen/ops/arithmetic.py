@@ -1,4 +1,4 @@
-"""Arithmetic, elementwise and broadcast: + - * / ** and their kin, the larger and the smaller, signs, rounding.
+"""Arithmetic, elementwise and broadcast: + - * / **, signs, the larger and the smaller, where.
 
 Operands come to one type first (`promote` in autograd/promotion.py): Python numbers never widen a tensor, and float32
 beside float64 is refused. The engine undoes broadcasting in the gradients. The signs `x + y` call the ops here
@@ -7,30 +7,14 @@ directly; the functions add PyTorch's options.
 
 import math
 
-import numpy as np
-
 from ..autograd import op
 from ..autograd.promotion import promote
 from ..device import is_array, xp
-from ..errors import ArgumentError, DtypeError, describe
+from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, float32, float64
-from .casting import floating
 from .elementary import log
-
-
-def library_of(a, b):
-    """numpy or cupy for two operands, of which one may be a number."""
-    return xp(a if is_array(a) else b)
-
-
-def floating_pair(a, b):
-    """Two operands of one type as floating-point arrays: integers and booleans as float32, numbers like the other."""
-    if not is_array(a):
-        b = floating(b)
-        return xp(b).asarray(a, b.dtype), b
-    a = floating(a)
-    return a, floating(b) if is_array(b) else xp(a).asarray(b, a.dtype)
-
+from .operands import floating_pair, is_floating, library_of
+from .rounding import _div_trunc, _flat, floor_divide
 
 # The four operations
 
@@ -100,13 +84,9 @@ def rsub(a, b, *, alpha=1):
 
 
 def _scaled(name, a, b, alpha):
-    if isinstance(alpha, float) and not _is_floating(a) and not _is_floating(b):
+    if isinstance(alpha, float) and not is_floating(a) and not is_floating(b):
         raise DtypeError(f"{name}: alpha={alpha} would turn integers into floats\n  write x.float() first")
     return mul(b, alpha) if hasattr(b, "dtype") else b * alpha
-
-
-def _is_floating(x):
-    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind == "f")
 
 
 def div(a, b, *, rounding_mode=None):
@@ -123,52 +103,7 @@ def div(a, b, *, rounding_mode=None):
     raise ArgumentError(f'div: rounding_mode={rounding_mode!r}\n  write "floor", "trunc" or None')
 
 
-# Functions made of steps: the gradient is zero wherever there is one
-
-
-@op
-def _flat(x):
-    """Zeros like x: the gradient between two steps."""
-    return xp(x).zeros_like(x)
-
-
-_flat.gradient(x=lambda g: _flat(g))
-
-
-@op
-def floor(x):
-    """The largest integer not above x, elementwise."""
-    return xp(x).floor(x)
-
-
-floor.gradient(x=lambda g: _flat(g))
-
-
-@op
-def ceil(x):
-    """The smallest integer not below x, elementwise."""
-    return xp(x).ceil(x)
-
-
-ceil.gradient(x=lambda g: _flat(g))
-
-
-@op
-def trunc(x):
-    """x without what stands after the point, elementwise."""
-    return xp(x).trunc(x)
-
-
-trunc.gradient(x=lambda g: _flat(g))
-
-
-@op
-def round(x, decimals=0):
-    """x rounded to `decimals` places, halves to the even neighbour, elementwise."""
-    return xp(x).round(x, decimals)
-
-
-round.gradient(x=lambda g: _flat(g))
+# Signs and sizes
 
 
 @op
@@ -178,77 +113,6 @@ def sign(x):
 
 
 sign.gradient(x=lambda g: _flat(g))
-
-
-@op(promotes=True)
-def heaviside(x, values):
-    """0 where x < 0, 1 where x > 0, and `values` where x is 0, elementwise."""
-    return xp(x).heaviside(x, values).astype(x.dtype, copy=False)
-
-
-@op(promotes=True)
-def floor_divide(a, b):
-    """a / b rounded down, elementwise; integers stay integers."""
-    _refuse_zero("floor_divide", a, b)
-    return a // b
-
-
-floor_divide.gradient(a=lambda g: _flat(g), b=lambda g: _flat(g))
-
-
-@op(promotes=True)
-def _div_trunc(a, b):
-    _refuse_zero("div", a, b)
-    floored = a // b
-    if floored.dtype.kind == "f":
-        return library_of(a, b).trunc(a / b)
-    return floored + ((a % b != 0) & ((a < 0) != (b < 0)))
-
-
-_div_trunc.gradient(a=lambda g: _flat(g), b=lambda g: _flat(g))
-
-
-def _refuse_zero(name, a, b):
-    """NumPy divides an integer by zero into 0: that is no answer. (On the GPU the check would stall the stream.)"""
-    if _is_floating(a) or _is_floating(b) or library_of(a, b) is not np:
-        return
-    if np.any(b == 0):
-        raise ArgumentError(f"{name}: an integer divided by zero, {describe(a)} by {describe(b)}")
-
-
-# What is left over
-
-
-@op(promotes=True)
-def remainder(a, b):
-    """a - b * floor(a / b), elementwise: Python's %, which has the sign of b."""
-    _refuse_zero("remainder", a, b)
-    return a % b
-
-
-remainder.gradient(a=lambda g: g, b=lambda g, a, b: -g * floor_divide(a, b))
-
-
-@op(promotes=True)
-def fmod(a, b):
-    """a - b * trunc(a / b), elementwise: C's %, which has the sign of a."""
-    _refuse_zero("fmod", a, b)
-    return library_of(a, b).fmod(a, b)
-
-
-fmod.gradient(a=lambda g: g, b=lambda g, a, b: -g * trunc(a / b))
-
-
-@op
-def frac(x):
-    """x - trunc(x), elementwise."""
-    return x - xp(x).trunc(x)
-
-
-frac.gradient(x=lambda g: g)
-
-
-# Signs and sizes
 
 
 @op
@@ -370,6 +234,7 @@ clip = clamp
 
 def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
     """x with NaN replaced by `nan`, and infinities by `posinf` and `neginf` (the largest finite numbers if None)."""
+    expect(hasattr(x, "dtype"), "nan_to_num: takes a tensor", x, error=DtypeError, hint="write minigen.tensor(...)")
     return _nan_to_num(x, nan, posinf, neginf)
 
 

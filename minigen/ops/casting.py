@@ -13,14 +13,6 @@ from ..errors import DtypeError, describe
 from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 
 
-def floating(x):
-    """The array `x`, as float32 unless it is floating-point already: what exp, sqrt or mean compute with."""
-    try:
-        return x if x.dtype.kind == "f" else x.astype(float32)
-    except AttributeError:
-        raise DtypeError(f"got {describe(x)} where a tensor or an array belongs\n  write minigen.tensor(...)") from None
-
-
 @op
 def _cast(x, dtype, before):
     return x.astype(dtype)

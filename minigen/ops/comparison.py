@@ -5,7 +5,7 @@ from ..device import xp
 from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, value
 from .arithmetic import abs as _abs
-from .arithmetic import library_of
+from .operands import library_of
 
 # Comparing
 
@@ -96,19 +96,19 @@ def logical_not(x):
     return xp(x).logical_not(x)
 
 
-@op
+@op(promotes=True)
 def logical_and(a, b):
     """Whether neither a nor b is 0, elementwise."""
     return library_of(a, b).logical_and(a, b)
 
 
-@op
+@op(promotes=True)
 def logical_or(a, b):
     """Whether a or b is not 0, elementwise."""
     return library_of(a, b).logical_or(a, b)
 
 
-@op
+@op(promotes=True)
 def logical_xor(a, b):
     """Whether exactly one of a and b is 0, elementwise."""
     return library_of(a, b).logical_xor(a, b)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..autograd import check_dim
-from ..device import xp
+from ..device import is_array, xp
 from ..errors import ArgumentError, DimError, DtypeError, describe, expect
 from ..tensor import Tensor, value, wrap
 
@@ -13,9 +13,15 @@ def _like(x, array):
     return wrap(array) if isinstance(x, Tensor) else array
 
 
+def _array(name, x):
+    """The array in x, or x itself if it is one."""
+    expect(is_array(value(x)), f"{name}: takes a tensor", x, error=DtypeError, hint="write minigen.tensor(...)")
+    return value(x)
+
+
 def nonzero(x, as_tuple=False):
     """Where x is not 0: an (n, x.ndim) tensor of indices, or with `as_tuple` one vector for each dimension."""
-    array = value(x)
+    array = _array("nonzero", x)
     if as_tuple:
         found = xp(array).nonzero(array.reshape(1) if array.ndim == 0 else array)
         return tuple([_like(x, i) for i in found])
@@ -24,13 +30,13 @@ def nonzero(x, as_tuple=False):
 
 def argwhere(x):
     """Where x is not 0, as an (n, x.ndim) tensor of indices."""
-    array = value(x)
+    array = _array("argwhere", x)
     return _like(x, xp(array).argwhere(array))
 
 
 def count_nonzero(x, dim=None):
     """How many elements are not 0, in all or along `dim`."""
-    array = value(x)
+    array = _array("count_nonzero", x)
     dims = None if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
     axis = None if dims is None else tuple([check_dim("count_nonzero", d, array.ndim) for d in dims if array.ndim])
     return _like(x, xp(array).asarray(xp(array).count_nonzero(array, axis=axis), dtype=np.int64))
@@ -41,7 +47,7 @@ def one_hot(x, num_classes=-1):
 
     Write `.float()` after it to compute with it. Raises DimError for an integer outside 0 .. num_classes - 1.
     """
-    array = value(x)
+    array = _array("one_hot", x)
     expect(array.dtype.kind in "iu", "one_hot: takes integers\n  write x.long()", x, error=DtypeError)
     lib = xp(array)
     if num_classes == -1:
@@ -59,7 +65,8 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
     return_inverse   also, for each element of x, where its value stands among them
     return_counts    also how often each occurs
     """
-    array, lib = value(x), xp(value(x))
+    array = _array("unique", x)
+    lib = xp(array)
     axis = None if dim is None else check_dim("unique", dim, array.ndim)
     given = {"equal_nan": False} if lib is np or axis is None else {}
     found = lib.unique(array, return_inverse=True, return_counts=True, axis=axis, **given)
@@ -75,8 +82,11 @@ def unique(x, sorted=True, return_inverse=False, return_counts=False, dim=None):
 
 def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
     """x with runs of one value as a single element (along `dim`: of one slice); see `unique` for what is returned."""
-    array, lib = value(x), xp(value(x))
-    rows = array.reshape(-1) if dim is None else lib.moveaxis(array, check_dim("unique_consecutive", dim, array.ndim), 0)
+    array = _array("unique_consecutive", x)
+    lib = xp(array)
+    rows = (
+        array.reshape(-1) if dim is None else lib.moveaxis(array, check_dim("unique_consecutive", dim, array.ndim), 0)
+    )
     changes = (rows[1:] != rows[:-1]).any(tuple(range(1, rows.ndim)))
     first = lib.concatenate((lib.ones(min(len(rows), 1), bool), changes))
     starts = lib.flatnonzero(first)
@@ -93,7 +103,7 @@ def unique_consecutive(x, return_inverse=False, return_counts=False, dim=None):
 
 def bincount(x, weights=None, minlength=0):
     """How often each integer 0, 1, ... occurs in the vector x; with `weights`, the sum of their weights."""
-    array = value(x)
+    array = _array("bincount", x)
     expect(array.ndim == 1 and array.dtype.kind in "iu", "bincount: takes a vector of integers", x, error=DtypeError)
     expect(minlength >= 0, f"bincount: minlength must be at least 0, not {minlength}", error=ArgumentError)
     lib = xp(array)

@@ -6,9 +6,19 @@ result is NaN or infinite, as in PyTorch. The special functions (erf, lgamma, ..
 
 import math
 
+from .. import kernels
 from ..autograd import op
 from ..device import xp
-from .casting import floating
+from .operands import floating
+
+LARGE = 8192  # elements from which a kernel, on all cores, is quicker than NumPy's function
+
+
+def _for_large(x):
+    """The kernel `activation(name, x)` for a large array x; None for a small one, or where there is none."""
+    family = kernels.find(x, "activations") if x.size >= LARGE else None
+    return None if family is None else family.activation
+
 
 # Powers and roots
 
@@ -55,7 +65,8 @@ reciprocal.gradient(x=lambda g, y: -g * y * y)
 @op
 def exp(x):
     """e**x, elementwise."""
-    return xp(x).exp(floating(x))
+    x = floating(x)
+    return xp(x).exp(x) if (kernel := _for_large(x)) is None else kernel("exp", x)
 
 
 exp.gradient(x=lambda g, y: g * y)
@@ -206,7 +217,8 @@ cosh.gradient(x=lambda g, x: g * sinh(x))
 @op
 def tanh(x):
     """The hyperbolic tangent, elementwise."""
-    return xp(x).tanh(floating(x))
+    x = floating(x)
+    return xp(x).tanh(x) if (kernel := _for_large(x)) is None else kernel("tanh", x)
 
 
 tanh.gradient(x=lambda g, y: g * (1.0 - y * y))
@@ -242,7 +254,8 @@ atanh.gradient(x=lambda g, x: g / (1.0 - x * x))
 @op
 def sigmoid(x):
     """1 / (1 + e**-x), elementwise. Where e**-x overflows the answer is 0, as it should be."""
-    return 1.0 / (1.0 + xp(x).exp(-floating(x)))
+    x = floating(x)
+    return 1.0 / (1.0 + xp(x).exp(-x)) if (kernel := _for_large(x)) is None else kernel("sigmoid", x)
 
 
 sigmoid.gradient(x=lambda g, y: g * (y * (1.0 - y)))

@@ -1,10 +1,10 @@
 """Factorisations: cholesky, qr, lu, eigh, svd. All take batches; all can be differentiated twice.
 
-A factorisation A = F(...) is differentiated by writing dA in terms of the factors' differentials and solving for
-them; each rule names its source. `eigh` and `svd` divide by differences of eigenvalues: where two are equal, the
-vectors are not unique, and the rule gives the gradient of functions that do not depend on their choice.
+A factorisation is differentiated by writing dA in terms of the factors' differentials and solving for them; each rule
+names its source. The vectors of `eigh` and `svd` have no gradient where two values are equal: then they raise.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,15 +35,17 @@ def _symmetric(x):
 @op
 def _cholesky(a):
     try:
-        return xp(a).linalg.cholesky(a)
+        y = xp(a).linalg.cholesky(a)
     except np.linalg.LinAlgError:
         raise _not_positive(a) from None
+    if xp(a) is np and (bad := np.isnan(y).any((-2, -1))).any():
+        raise ArgumentError(f"cholesky: the matrix has a NaN{which(bad)}, or overflows: it is not positive definite")
+    return y
 
 
 def _not_positive(a):
     values = np.linalg.eigvalsh(np.nan_to_num(a))
     bad = values[..., 0] <= 0
-    bad = bad if bad.any() else ~np.isfinite(a).all((-2, -1))
     least = f"{values[bad].min():.3g}" if bad.any() else "within rounding of 0"
     return ArgumentError(
         f"cholesky: the matrix is not positive definite{which(bad) if bad.any() else ''}\n"
@@ -145,7 +147,7 @@ def _lu(a, pivot):
     """L, U and the pivots, counted from 1, of Gaussian elimination that brings the largest element to the diagonal."""
     lib, (m, n) = xp(a), a.shape[-2:]
     batch, k = a.shape[:-2], min(m, n)
-    work = a.reshape(-1, m, n).copy()
+    work = a.reshape(math.prod(batch), m, n).copy()
     every = lib.arange(len(work))
     pivots = lib.zeros((len(work), k), np.int32)
     for i in range(k):
@@ -164,7 +166,7 @@ def _lu(a, pivot):
 def _permutation(pivots, m):
     """The matrix P with A = P L U, from LAPACK's row swaps."""
     lib = xp(pivots)
-    flat = pivots.reshape(-1, pivots.shape[-1])
+    flat = pivots.reshape(math.prod(pivots.shape[:-1]), pivots.shape[-1])
     order = lib.tile(lib.arange(m), (len(flat), 1))
     every = lib.arange(len(flat))
     for i in range(flat.shape[-1]):
@@ -249,10 +251,16 @@ def lu_solve(lu, pivots, b, *, left=True, adjoint=False):
 # Eigenvalues and singular values
 
 
-def _safe_inverse(x):
-    """1/x, and 0 where x is 0."""
-    zero = (value(x) == 0).astype(x.dtype)
-    return (1 - zero) / (x + zero)
+def _apart(name, values, f, x):
+    """x / f off the diagonal, 0 on it; f has the differences of the `values`. Raises GradientError if two are equal."""
+    lib, n = xp(value(f)), f.shape[-1]
+    diagonal = lib.eye(n, dtype=f.dtype)
+    if bool(((value(f) == 0) & (diagonal == 0)).any()):
+        raise GradientError(
+            f"{name}: two {values} are equal, so their vectors are not unique and have no gradient\n"
+            f"  the {values} themselves have one: use only these, or move the matrix by a little noise"
+        )
+    return x * ((1 - diagonal) / (f + diagonal))
 
 
 class Eigen(NamedTuple):
@@ -273,7 +281,7 @@ def _(gs, ys):
     (gw, gv), (w, v) = gs, ys
     if gv is None:
         return (_matmul(v * unsqueeze(gw, -2), mT(v)), None)
-    middle = _matmul(mT(v), gv) * _safe_inverse(unsqueeze(w, -2) - unsqueeze(w, -1))
+    middle = _apart("eigh", "eigenvalues", unsqueeze(w, -2) - unsqueeze(w, -1), _matmul(mT(v), gv))
     if gw is not None:
         middle = middle + diag_embed(gw)
     return (_symmetric(_matmul(_matmul(v, middle), mT(v))), None)
@@ -325,14 +333,14 @@ def _(gs, ys, full_matrices):
     if gu is None and gvh is None:
         return (_matmul(u * unsqueeze(gs_, -2), vh), None)
     row, column = unsqueeze(s, -2), unsqueeze(s, -1)
-    f = _safe_inverse((row - column) * (row + column))
+    f = (row - column) * (row + column)
     middle = 0 if gs_ is None else diag_embed(gs_)
     if gu is not None:
         x = _matmul(mT(u), gu)
-        middle = middle + (x - mT(x)) * f * row
+        middle = middle + _apart("svd", "singular values", f, x - mT(x)) * row
     if gvh is not None:
         x = _matmul(vh, mT(gvh))
-        middle = middle + column * ((x - mT(x)) * f)
+        middle = middle + column * _apart("svd", "singular values", f, x - mT(x))
     ga = _matmul(_matmul(u, middle), vh)
     if gu is not None and m > k:
         rest = gu - _matmul(u, _matmul(mT(u), gu))

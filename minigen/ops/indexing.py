@@ -4,12 +4,14 @@ NumPy's rules, which PyTorch shares. One thing PyTorch refuses works here: steps
 backwards. Slices and numbers give views; masks and integer tensors give copies.
 """
 
+import math
+
 import numpy as np
 
 from .. import autograd
 from ..autograd import op
 from ..device import is_array, xp
-from ..errors import DimError, DtypeError, GradientError, ShapeError, describe
+from ..errors import ArgumentError, DimError, DtypeError, GradientError, ShapeError, describe
 from ..tensor import Tensor, value, wrote
 
 _SIMPLE = (int, slice, type(None), type(Ellipsis))
@@ -33,7 +35,7 @@ def getitem(x, index):
     try:
         return _slice(x, index) if simple else _pick(x, index)
     except IndexError as wrong:
-        raise DimError(f"getitem: {describe(x)}[{_show(index)}]: {wrong}") from None
+        raise DimError(f"getitem: {describe(x)}[{_show(index)}]: {str(wrong).splitlines()[-1].strip()}") from None
 
 
 @op
@@ -78,18 +80,15 @@ def _put_add(g, shape, index):
         lib.add.at(y, index, g)
         return y
     if all([is_array(i) and i.dtype.kind != "b" for i in index]):
-        rows = _row_numbers(index, shape)
-        width = 1
-        for n in shape[len(index) :]:
-            width *= n
-        if width > 1:
-            _add_rows(
-                y.reshape(-1, width), rows, np.broadcast_to(g, rows.shape + shape[len(index) :]).reshape(-1, width)
-            )
+        rows, rest = _row_numbers(index, shape), shape[len(index) :]
+        g = np.broadcast_to(g, rows.shape + rest)
+        if math.prod(rest) > 1:
+            _add_rows(y.reshape(-1, math.prod(rest)), rows, g.reshape(-1, math.prod(rest)))
             return y
     else:
         rows = np.arange(y.size).reshape(shape)[index]
-    sums = np.bincount(rows.reshape(-1), np.broadcast_to(g, rows.shape).reshape(-1), y.size)  # adds in float64
+        g = np.broadcast_to(g, rows.shape)
+    sums = np.bincount(rows.reshape(-1), g.reshape(-1), y.size)  # adds in float64
     return sums.astype(g.dtype, copy=False).reshape(shape)
 
 
@@ -171,24 +170,33 @@ def _show(index):
 
 
 def setitem(x, index, new):
-    """x[index] = new, in place. Raises GradientError for a leaf that wants a gradient, outside no_grad()."""
-    if autograd.is_grad_enabled():
-        if x.requires_grad:
-            raise GradientError(
-                "setitem: x[...] = y writes over a tensor that a gradient is wanted for\n"
-                "  write with no_grad(): x[...] = y   or, to differentiate through it, where(mask, y, x)"
-            )
-        if isinstance(new, Tensor) and new.requires_grad:
-            raise GradientError(
-                "setitem: x[...] = y would drop the gradient of y\n"
-                "  write y.detach(), or build x from its parts: cat([...]), stack([...]) or where(mask, y, x)"
-            )
+    """x[index] = new, in place. Raises GradientError where a gradient would be lost; `index_put` keeps it."""
+    if autograd.is_grad_enabled() and (x.requires_grad or (isinstance(new, Tensor) and new.requires_grad)):
+        whose = "x" if x.requires_grad else "what is written"
+        raise GradientError(
+            f"setitem: a gradient is wanted for {whose}, and x[...] = y in place would lose it\n"
+            f"  write x = x.index_put(index, y), or build x from its parts: stack([...]), where(mask, y, x)\n"
+            f"  or, to change the numbers only, with no_grad(): x[...] = y"
+        )
     if not isinstance(index, _SIMPLE):
         index, _ = _normalise(index, x.data)
+    if not x.data.flags.writeable:
+        raise ArgumentError(f"setitem: x {describe(x)} is one number seen at many places\n  write x = x.clone() first")
     try:
-        x.data[index] = value(new)
+        x.data[index] = _fitting(value(new), x.data)
     except IndexError as wrong:
         raise DimError(f"setitem: {describe(x)}[{_show(index)}]: {wrong}") from None
     except ValueError as wrong:
         raise ShapeError(f"setitem: {describe(x)}[{_show(index)}] = {describe(new)}: {wrong}") from None
     wrote(x.data)
+
+
+def _fitting(new, x):
+    """What is written, on the device of x; floats into integers raise, where NumPy would cut them."""
+    new = new if is_array(new) or isinstance(new, (bool, int, float)) else np.asarray(new)
+    whole = x.dtype.kind not in "f"
+    if whole and (isinstance(new, float) or (is_array(new) and new.dtype.kind == "f")):
+        raise DtypeError(f"setitem: {describe(new)} into {describe(x)}\n  write x.float() first, or y.long()")
+    if is_array(new) and xp(new) is not xp(x):
+        return xp(x).asarray(new) if xp(new) is np else new.get()
+    return new

@@ -15,7 +15,7 @@ from ..autograd import is_grad_enabled
 from ..device import device_of, to_device, xp
 from ..errors import ArgumentError, DtypeError, GradientError, ShapeError, describe, expect
 from ..tensor import Tensor, value, wrote
-from . import arithmetic, creation, elementary, scatter
+from . import arithmetic, creation, elementary, rounding, scatter
 
 
 def _check_writable(name, x, others=()):
@@ -67,11 +67,11 @@ def _in_place(function, name=None):
 
 
 add_, sub_, mul_, div_ = [_in_place(f) for f in (arithmetic.add, arithmetic.sub, arithmetic.mul, arithmetic.div)]
-pow_, remainder_ = _in_place(arithmetic.pow), _in_place(arithmetic.remainder)
-floor_divide_ = _in_place(arithmetic.floor_divide)
+pow_, remainder_ = _in_place(arithmetic.pow), _in_place(rounding.remainder)
+floor_divide_ = _in_place(rounding.floor_divide)
 neg_, abs_, sign_ = _in_place(arithmetic.neg), _in_place(arithmetic.abs), _in_place(arithmetic.sign)
-floor_, ceil_, trunc_ = _in_place(arithmetic.floor), _in_place(arithmetic.ceil), _in_place(arithmetic.trunc)
-round_ = _in_place(arithmetic.round)
+floor_, ceil_, trunc_ = _in_place(rounding.floor), _in_place(rounding.ceil), _in_place(rounding.trunc)
+round_ = _in_place(rounding.round)
 clamp_ = clip_ = _in_place(arithmetic.clamp)
 lerp_, addcmul_, addcdiv_ = [_in_place(f) for f in (arithmetic.lerp, arithmetic.addcmul, arithmetic.addcdiv)]
 nan_to_num_ = _in_place(arithmetic.nan_to_num)

@@ -5,9 +5,9 @@ import itertools
 
 from ..autograd import Op, check_dim, op
 from ..device import xp
-from ..errors import ArgumentError, DtypeError, expect
+from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import value
-from .shape import _reshape, sizes, unsqueeze
+from .shape import sizes
 
 
 @op
@@ -25,6 +25,17 @@ def _(g, shapes, dim):
     return parts
 
 
+@op
+def _stack(*xs, dim):
+    return xp(xs[0]).stack(xs, axis=dim)
+
+
+@_stack.gradient
+def _(g, shapes, dim):
+    before = (slice(None),) * dim
+    return [g[(*before, i)] for i in range(len(shapes))]
+
+
 def cat(tensors, dim=0):
     """Tensors end to end along `dim`; their other sizes must be equal. Raises ShapeError otherwise.
 
@@ -34,13 +45,16 @@ def cat(tensors, dim=0):
     first = next((x for x in tensors if tuple(x.shape) != (0,)), tensors[0])
     if first.ndim > 1:
         tensors = [x for x in tensors if tuple(x.shape) != (0,)]
-    expect(
-        all([x.ndim for x in tensors]), "cat: a 0-d tensor has no dimension to join along; stack() adds one", *tensors
-    )
     dim = check_dim("cat", dim, first.ndim)
-    for x in tensors[1:]:
-        fits = x.ndim == first.ndim and all([i == dim or m == n for i, (m, n) in enumerate(zip(x.shape, first.shape))])
-        expect(fits, f"cat: shapes must be equal but in dimension {dim}", first, x)
+    before, after = first.shape[:dim], first.shape[dim + 1 :]
+    for x in tensors:
+        shape = x.shape
+        if not shape:
+            raise ShapeError("cat: a 0-d tensor has no dimension to join along\n  did you mean stack()?")
+        if shape[:dim] != before or shape[dim + 1 :] != after or len(shape) != first.ndim:
+            raise ShapeError(
+                f"cat: shapes must be equal but in dimension {dim}\n  got {describe(first)}, {describe(x)}"
+            )
     return _cat(*tensors, dim=dim)
 
 
@@ -50,41 +64,48 @@ concat = concatenate = cat
 def stack(tensors, dim=0):
     """Tensors of one shape side by side, along a new dimension `dim`."""
     tensors = _several("stack", tensors)
-    for x in tensors[1:]:
-        expect(
-            tuple(x.shape) == tuple(tensors[0].shape),
-            "stack: all shapes must be equal\n  did you mean cat()?",
-            tensors[0],
-            x,
-        )
-    dim = check_dim("stack", dim, tensors[0].ndim + 1)
-    return _cat(*[unsqueeze(x, dim) for x in tensors], dim=dim)
+    first = tensors[0]
+    for x in tensors:
+        if x.shape != first.shape:
+            raise ShapeError(
+                f"stack: all shapes must be equal\n  got {describe(first)}, {describe(x)}\n  did you mean cat()?"
+            )
+    return _stack(*tensors, dim=check_dim("stack", dim, first.ndim + 1))
 
 
 def _several(name, tensors):
+    """The list of tensors, all of one type."""
     if hasattr(tensors, "shape") or not hasattr(tensors, "__iter__"):
         raise ArgumentError(f"{name}: takes a list of tensors\n  write {name}([a, b])")
     tensors = tuple(tensors)
-    expect(tensors, f"{name}: the list of tensors is empty", error=ArgumentError)
-    for x in tensors:
-        expect(hasattr(x, "shape"), f"{name}: every entry must be a tensor", x, error=DtypeError)
-    kinds = {x.dtype for x in tensors if x.dtype.kind == "f"}
-    expect(
-        len(kinds) <= 1,
-        f"{name}: tensors of two types; write x.float() or x.double() on one of them",
-        *tensors,
-        error=DtypeError,
-    )
-    if len(tensors) > 1 and kinds and any([x.dtype.kind != "f" for x in tensors]):
-        (kind,) = kinds  # integers beside floats take their type, as in arithmetic
+    try:
+        kinds = {x.dtype for x in tensors}
+    except AttributeError:
+        wrong = next(x for x in tensors if not hasattr(x, "dtype"))
+        raise DtypeError(f"{name}: every entry must be a tensor, got {describe(wrong)}") from None
+    if len(kinds) == 1:
+        return tensors
+    floats = {kind for kind in kinds if kind.kind == "f"}
+    expect(kinds, f"{name}: the list of tensors is empty", error=ArgumentError)
+    hint = f"{name}: tensors of two types; write x.float() or x.double() on one of them"
+    expect(len(floats) < 2, hint, *tensors, error=DtypeError)
+    if floats:  # integers beside floats take their type, as in arithmetic
+        (kind,) = floats
         tensors = tuple([x if x.dtype == kind else value(x).astype(kind) for x in tensors])
     return tensors
 
 
+# One node for all pieces of a cut: its gradient is one concatenation, whatever their number
+
+
+def _missing(gs, shape_of):
+    """The gradients of the pieces, with zeros for those that had none."""
+    some = next(value(g) for g in gs if g is not None)
+    return [xp(some).zeros(shape_of(i), some.dtype) if g is None else g for i, g in enumerate(gs)]
+
+
 @functools.lru_cache(maxsize=256)
 def _splitter(outputs):
-    """The op that cuts into so many pieces: one node, whose gradient is one concatenation."""
-
     def split(x, sections, dim):
         before, pieces, start = (slice(None),) * dim, [], 0
         for n in sections:
@@ -94,15 +115,25 @@ def _splitter(outputs):
 
     def gradient(gs, x_shape, sections, dim):
         gs = gs if outputs > 1 else (gs,)
-        some = next(value(g) for g in gs if g is not None)
-        parts = []
-        for g, n in zip(gs, sections):
-            if g is None:
-                g = xp(some).zeros((*x_shape[:dim], n, *x_shape[dim + 1 :]), some.dtype)
-            parts.append(g)
-        return (_cat(*parts, dim=dim),)
+        return (_cat(*_missing(gs, lambda i: (*x_shape[:dim], sections[i], *x_shape[dim + 1 :])), dim=dim),)
 
     cut = Op(split, outputs=outputs)
+    cut.gradient(gradient)
+    return cut
+
+
+@functools.lru_cache(maxsize=256)
+def _unbinder(outputs):
+    def unbind(x, dim):
+        before = (slice(None),) * dim
+        slices = tuple([x[(*before, i, ...)] for i in range(outputs)])
+        return slices if outputs > 1 else slices[0]
+
+    def gradient(gs, x_shape, dim):
+        gs = gs if outputs > 1 else (gs,)
+        return (_stack(*_missing(gs, lambda i: (*x_shape[:dim], *x_shape[dim + 1 :])), dim=dim),)
+
+    cut = Op(unbind, outputs=outputs)
     cut.gradient(gradient)
     return cut
 
@@ -162,7 +193,8 @@ def unbind(x, dim=0):
     """The slices along `dim`, without that dimension, as a tuple of views."""
     expect(x.ndim > 0, "unbind: a 0-d tensor has no slices", x)
     dim = check_dim("unbind", dim, x.ndim)
-    if x.shape[dim] == 0:
+    n = x.shape[dim]
+    if n == 0:
         return ()
-    shape = (*x.shape[:dim], *x.shape[dim + 1 :])
-    return tuple([_reshape(part, shape) for part in _cut(x, [1] * x.shape[dim], dim)])
+    slices = _unbinder(n)(x, dim)
+    return slices if n > 1 else (slices,)

@@ -11,7 +11,7 @@ from .activations import floating
 from .linalg import SMALL, SMALL_VECTOR, _matmul, _rows
 from .linalg import matmul as _product
 from .reduction import sum as _sum
-from .shape import broadcast_to
+from .shape import broadcast_to, reshape
 
 __all__ = ["bilinear", "linear"]
 
@@ -71,6 +71,8 @@ def linear(input, weight, bias=None):
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         expect(bias.ndim <= 1 and bias.shape in ((), (1,)), rule, *arguments)
         bias = broadcast_to(bias, (weight.shape[0],))
+    if input.ndim == 1:
+        return reshape(_linear(reshape(input, (1, -1)), weight, bias), (-1,))
     return _linear(input, weight, bias)
 
 

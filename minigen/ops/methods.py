@@ -8,6 +8,7 @@ from .. import autograd
 from ..errors import answering
 from ..tensor import Tensor
 from . import (
+    activations,
     arithmetic,
     casting,
     comparison,
@@ -15,26 +16,31 @@ from . import (
     creation,
     einsum,
     elementary,
+    extremes,
     indexing,
     inplace,
     joining,
+    lengths,
     linalg,
+    normalization,
     picking,
     rearranging,
     reduction,
+    rounding,
     scans,
     scatter,
     shape,
+    softmax,
     sorting,
     special,
 )
 
 PUBLIC = {
     arithmetic: (
-        "abs absolute add addcdiv addcmul ceil clamp clip copysign div divide floor floor_divide fmod frac "
-        "heaviside hypot lerp maximum minimum mul multiply nan_to_num neg negative pow remainder round rsub "
-        "sign sub subtract trunc true_divide where"
+        "abs absolute add addcdiv addcmul clamp clip copysign div divide hypot lerp maximum minimum mul "
+        "multiply nan_to_num neg negative pow rsub sign sub subtract true_divide where"
     ),
+    rounding: "ceil floor floor_divide fmod frac heaviside remainder round trunc",
     elementary: (
         "acos acosh asin asinh atan atan2 atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
         "sigmoid sin sinh sqrt square tan tanh"
@@ -44,6 +50,9 @@ PUBLIC = {
         "le logical_and logical_not logical_or logical_xor lt ne signbit"
     ),
     special: "erf erfc logaddexp logit xlogy",
+    activations: "relu",
+    softmax: "softmax log_softmax",
+    normalization: "cosine_similarity pairwise_distance",
     scans: "cummax cummin cumprod cumsum logcumsumexp",
     creation: (
         "arange bernoulli empty empty_like eye full full_like linspace logspace multinomial normal ones "
@@ -52,10 +61,9 @@ PUBLIC = {
     casting: "clone",
     indexing: "",
     joining: "cat concat concatenate stack split chunk tensor_split unbind",
-    reduction: (
-        "all amax amin aminmax any argmax argmin logsumexp max mean min nanmean nansum norm prod std std_mean "
-        "sum var var_mean"
-    ),
+    reduction: "all any logsumexp mean nanmean nansum prod std std_mean sum var var_mean",
+    extremes: "amax amin aminmax argmax argmin max min",
+    lengths: "norm",
     picking: "gather take_along_dim take index_select masked_select",
     scatter: (
         "masked_fill masked_scatter scatter scatter_add scatter_reduce index_add index_copy index_fill index_put"
@@ -76,10 +84,10 @@ PUBLIC = {
 
 METHODS = {
     arithmetic: (
-        "abs absolute add addcdiv addcmul ceil clamp clip copysign div divide floor floor_divide fmod frac "
-        "heaviside hypot lerp maximum minimum mul multiply nan_to_num neg negative pow remainder round sign "
-        "sub subtract trunc true_divide"
+        "abs absolute add addcdiv addcmul clamp clip copysign div divide hypot lerp maximum minimum mul "
+        "multiply nan_to_num neg negative pow sign sub subtract true_divide"
     ),
+    rounding: "ceil floor floor_divide fmod frac heaviside remainder round trunc",
     elementary: (
         "acos acosh asin asinh atan atan2 atanh cos cosh exp exp2 expm1 log log1p log2 log10 reciprocal rsqrt "
         "sigmoid sin sinh sqrt square tan tanh"
@@ -89,6 +97,8 @@ METHODS = {
         "le logical_and logical_not logical_or logical_xor lt ne signbit"
     ),
     special: "erf erfc logaddexp logit xlogy",
+    activations: "relu",
+    softmax: "softmax log_softmax",
     scans: "cummax cummin cumprod cumsum logcumsumexp",
     casting: "bool byte char clone contiguous cpu cuda double float half int long short to type_as",
     indexing: "",
@@ -99,10 +109,9 @@ METHODS = {
         "sin_ sqrt_ square_ sub_ tanh_ trunc_ uniform_ zero_"
     ),
     joining: "split chunk tensor_split unbind",
-    reduction: (
-        "all amax amin aminmax any argmax argmin logsumexp max mean min nanmean nansum norm prod std std_mean "
-        "sum var var_mean"
-    ),
+    reduction: "all any logsumexp mean nanmean nansum prod std std_mean sum var var_mean",
+    extremes: "amax amin aminmax argmax argmin max min",
+    lengths: "norm",
     autograd: "backward register_hook retain_grad",
     picking: "gather take_along_dim take index_select masked_select",
     scatter: (
@@ -130,10 +139,10 @@ OPERATORS = {
     "__rmul__": arithmetic.mul,
     "__truediv__": arithmetic._div,
     "__rtruediv__": lambda a, b: arithmetic._div(b, a),
-    "__floordiv__": arithmetic.floor_divide,
-    "__rfloordiv__": lambda a, b: arithmetic.floor_divide(b, a),
-    "__mod__": arithmetic.remainder,
-    "__rmod__": lambda a, b: arithmetic.remainder(b, a),
+    "__floordiv__": rounding.floor_divide,
+    "__rfloordiv__": lambda a, b: rounding.floor_divide(b, a),
+    "__mod__": rounding.remainder,
+    "__rmod__": lambda a, b: rounding.remainder(b, a),
     "__pow__": arithmetic.pow,
     "__rpow__": lambda a, b: arithmetic.pow(b, a),
     "__neg__": arithmetic.neg,

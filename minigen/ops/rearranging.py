@@ -5,7 +5,8 @@ import numpy as np
 from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, expect
-from ..tensor import Tensor, value
+from ..tensor import value
+from .casting import clone
 from .indexing import getitem
 from .joining import cat
 from .picking import index_select
@@ -91,7 +92,7 @@ def rot90(x, k=1, dims=(0, 1)):
     a, b = check_dims("rot90", dims, x.ndim)
     k %= 4
     if k == 0:
-        return x.clone() if isinstance(x, Tensor) else x.copy()
+        return clone(x)
     return _flip(x, (a, b)) if k == 2 else _flip(x.swapaxes(a, b), (a if k == 1 else b,))
 
 
@@ -107,6 +108,8 @@ def repeat(x, *repeats):
         )
     expect(not repeats or min(repeats) >= 0, f"repeat: repeats must be at least 0, got {repeats}", error=ArgumentError)
     shape = (1,) * (len(repeats) - x.ndim) + tuple(x.shape)
+    if all([r == 1 for r in repeats]):
+        return _reshape(clone(x), shape)  # always a copy, so that a write into one is never a write into the other
     apart = _reshape(x, tuple([m for n in shape for m in (1, n)]))
     stretched = _expand(apart, tuple([m for r, n in zip(repeats, shape) for m in (r, n)]))
     return _reshape(stretched, tuple([r * n for r, n in zip(repeats, shape)]))
@@ -131,6 +134,8 @@ def repeat_interleave(x, repeats, dim=None, *, output_size=None):
     if not hasattr(counts, "shape") or counts.size == 1:
         count = int(counts)
         expect(count >= 0, f"repeat_interleave: repeats must be at least 0, got {count}", error=ArgumentError)
+        if count == 1:
+            return clone(x)
         shape = tuple(x.shape)
         stretched = _expand(unsqueeze(x, dim + 1), (*shape[: dim + 1], count, *shape[dim + 1 :]))
         return _reshape(stretched, (*shape[:dim], n * count, *shape[dim + 1 :]))
@@ -138,7 +143,9 @@ def repeat_interleave(x, repeats, dim=None, *, output_size=None):
     expect(counts.dtype.kind in "iu", "repeat_interleave: repeats must be integers", counts, error=ArgumentError)
     expect(not (counts < 0).any(), "repeat_interleave: repeats must be at least 0", error=ArgumentError)
     total = int(counts.sum())
-    expect(output_size in (None, total), f"repeat_interleave: output_size={output_size}, not {total}", error=ArgumentError)
+    expect(
+        output_size in (None, total), f"repeat_interleave: output_size={output_size}, not {total}", error=ArgumentError
+    )
     return index_select(x, dim, lib.repeat(lib.arange(n), counts.tolist()))
 
 

@@ -6,36 +6,20 @@ Each takes `dim`, one dimension or a tuple of them (None for all), and `keepdim`
 
 import builtins
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from ..autograd import check_dim, op
+from ..autograd import op
 from ..device import xp
-from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
-from ..tensor import Tensor, float16, float32, int64, value
-from .arithmetic import _flat, _where, maximum, minimum, sign, where
-from .arithmetic import abs as _abs
-from .casting import cast, floating
+from ..errors import ArgumentError, DtypeError, describe
+from ..tensor import float16, float32, int64
+from .arithmetic import _where, where
+from .casting import cast
 from .elementary import exp
-from .indexing import _pick
 from .joining import _cat
-from .picking import along
+from .operands import floating
+from .rounding import _flat
 from .shape import _permute, _reshape, check_dims
-
-
-class Extreme(NamedTuple):
-    """What `max(dim)` and `min(dim)` return: `values, indices = x.max(1)` or `x.max(1).values`."""
-
-    values: Tensor
-    indices: Tensor
-
-
-class Extremes(NamedTuple):
-    """What `aminmax` returns."""
-
-    min: Tensor
-    max: Tensor
 
 
 def reduced(name, x, dim):
@@ -237,115 +221,15 @@ def std_mean(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
     return _root(variance), average
 
 
-# The largest and the smallest
-
-
-@op
-def _amax(x, dim, keepdim):
-    return x.max(axis=dim, keepdims=keepdim)
-
-
-@op
-def _amin(x, dim, keepdim):
-    return x.min(axis=dim, keepdims=keepdim)
-
-
-def _shared(g, x, y, dim):
-    """The gradient of the extreme y of x, in equal parts for all that are equal to it."""
-    tied = cast(x == spread(y, x.shape, dim), g.dtype)
-    return tied * spread(g / _reshape(_sum(tied, dim, False), g.shape), x.shape, dim)
-
-
-_amax.gradient(x=lambda g, y, x, dim: _shared(g, x, y, dim))
-_amin.gradient(x=lambda g, y, x, dim: _shared(g, x, y, dim))
-
-
-def _nonempty(name, x, dim):
-    expect(count(x.shape, dim) > 0 or 0 in kept(x.shape, dim), f"{name}: of no elements there is none", x)
-    return dim
-
-
-def amax(x, dim=None, keepdim=False):
-    """The largest element over `dim`. Where several are equal they share the gradient."""
-    return _amax(x, _nonempty("amax", x, reduced("amax", x, dim)), keepdim)
-
-
-def amin(x, dim=None, keepdim=False):
-    """The smallest element over `dim`. Where several are equal they share the gradient."""
-    return _amin(x, _nonempty("amin", x, reduced("amin", x, dim)), keepdim)
-
-
-def aminmax(x, *, dim=None, keepdim=False):
-    """The smallest and the largest element over `dim`: (min, max)."""
-    return Extremes(amin(x, dim, keepdim), amax(x, dim, keepdim))
-
-
-@op
-def _argmax(x, dim, keepdim):
-    return x.argmax(axis=dim, keepdims=keepdim)
-
-
-@op
-def _argmin(x, dim, keepdim):
-    return x.argmin(axis=dim, keepdims=keepdim)
-
-
-def argmax(x, dim=None, keepdim=False):
-    """Where the largest element stands along `dim` (in x flattened, if None): the first of several equal ones."""
-    return _argmax(x, _one_dim("argmax", x, dim), keepdim)
-
-
-def argmin(x, dim=None, keepdim=False):
-    """Where the smallest element stands along `dim` (in x flattened, if None): the first of several equal ones."""
-    return _argmin(x, _one_dim("argmin", x, dim), keepdim)
-
-
-def _one_dim(name, x, dim):
-    if dim is not None:
-        dim = check_dim(name, dim, x.ndim)
-    _nonempty(name, x, None if dim is None or x.ndim == 0 else (dim,))
-    return dim
-
-
-def max(x, dim=None, keepdim=False):
-    """The largest element; `max(x, dim)`: (values, indices) along `dim`; `max(x, other)`: the larger, elementwise.
-
-    With `dim` the gradient goes to the element that the index names; see `amax` for one that ties share.
-    """
-    if hasattr(dim, "dtype"):
-        return maximum(x, dim)
-    return amax(x) if dim is None else _extreme("max", _argmax, x, dim, keepdim)
-
-
-def min(x, dim=None, keepdim=False):
-    """The smallest element; `min(x, dim)`: (values, indices) along `dim`; `min(x, other)`: the smaller, elementwise.
-
-    With `dim` the gradient goes to the element that the index names; see `amin` for one that ties share.
-    """
-    if hasattr(dim, "dtype"):
-        return minimum(x, dim)
-    return amin(x) if dim is None else _extreme("min", _argmin, x, dim, keepdim)
-
-
-def _extreme(name, find, x, dim, keepdim):
-    dim = _one_dim(name, x, dim)
-    if x.ndim == 0:
-        return Extreme(_reshape(x, ()), find(x, dim, False))
-    index = find(x, dim, True)
-    values = _pick(x, along(value(index), dim))
-    if not keepdim:
-        shape = (*x.shape[:dim], *x.shape[dim + 1 :])
-        values, index = _reshape(values, shape), _reshape(index, shape)
-    return Extreme(values, index)
-
-
 # Exponentials added up
 
 
 @op
 def _logsumexp(x, dim, keepdim):
     x, lib = floating(x), xp(x)
-    top = x.max(axis=dim, keepdims=True, initial=-math.inf)
+    if count(x.shape, dim) == 0:
+        return lib.full(_total(x, dim, keepdim).shape, -math.inf, x.dtype)
+    top = x.max(axis=dim, keepdims=True)
     top = lib.where(lib.isfinite(top), top, 0)  # exp(-inf - -inf) would be NaN
     y = lib.log(_total(lib.exp(x - top), dim, True)) + top
     return y if keepdim else y.squeeze(axis=tuple(range(x.ndim)) if dim is None else dim)
@@ -362,55 +246,6 @@ def _finite(y):
 def logsumexp(x, dim, keepdim=False):
     """log(sum(exp(x))) over `dim`, without overflow; of no elements it is -inf."""
     return _logsumexp(x, reduced("logsumexp", x, dim), keepdim)
-
-
-# Lengths
-
-
-def norm(x, p="fro", dim=None, keepdim=False, *, dtype=None):
-    """The length of x over `dim`: (sum |x|^p)^(1/p).
-
-    p is a number, or "fro" (the same as 2), or "nuc" (the sum of a matrix's singular values); infinity gives the
-    largest |x|, minus infinity the smallest, 0 the number of elements that are not 0. Where there is no gradient
-    (the 2-norm of zeros) it is 0.
-    """
-    x = x if dtype is None else cast(x, dtype)
-    if x.dtype.kind != "f":
-        raise DtypeError(f"norm: {describe(x)} has no norm of its own type\n  write x.float().norm()")
-    if p == "nuc":
-        return _nuclear(x, dim, keepdim)
-    if p is None or p == "fro":
-        p = 2.0
-    if not isinstance(p, int | float):
-        raise ArgumentError(f'norm: p={p!r}\n  write a number, math.inf, "fro" or "nuc"')
-    if p == 2:
-        return _root(sum(x * x, dim, keepdim))
-    size = _abs(x)
-    if p in (math.inf, -math.inf):
-        return (amax if p > 0 else amin)(size, dim, keepdim)
-    if p == 0:
-        return sum(sign(size), dim, keepdim)
-    if p == 1:
-        return sum(size, dim, keepdim)
-    return _power(sum(_power(size, p), dim, keepdim), 1.0 / p)
-
-
-def _power(x, p):
-    """x**p for x >= 0, with all derivatives 0 where x is 0."""
-    if p < 0:
-        return x**p
-    return _where(_where(x, 1.0, x != 0) ** p, 0.0, x != 0)
-
-
-def _nuclear(x, dim, keepdim):
-    from .linalg import svdvals
-    from .shape import movedim
-
-    first, second = check_dims("norm", (0, 1) if dim is None and x.ndim == 2 else dim or (), x.ndim) or (None, None)
-    if first is None or first == second:
-        raise ShapeError(f'norm: p="nuc" needs a matrix, or dim=(rows, columns)\n  got {describe(x)}')
-    y = sum(svdvals(movedim(x, (first, second), (-2, -1))), -1)
-    return _reshape(y, kept(x.shape, (first, second))) if keepdim else y
 
 
 # Truths

@@ -10,13 +10,15 @@ import numpy as np
 from ..autograd import check_dim, op
 from ..device import xp
 from ..tensor import Tensor, int64, value, wrap
-from .arithmetic import _flat, _where
-from .casting import cast, floating
+from .arithmetic import _where
+from .casting import cast
 from .elementary import exp
+from .extremes import Extreme
 from .indexing import _pick
 from .joining import _cat
+from .operands import floating
 from .picking import along
-from .reduction import Extreme
+from .rounding import _flat
 from .shape import _reshape
 
 

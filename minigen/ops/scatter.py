@@ -250,8 +250,8 @@ def _slices(name, x, dim, index, source):
 
 
 def index_put(x, indices, values, accumulate=False):
-    """A copy of x with x[indices] = values, or += values if `accumulate`. `indices` is a tuple, as between brackets."""
-    index, _ = _normalise(tuple(indices), value(x))
+    """A copy of x with x[indices] = values, or += values if `accumulate`: what stands between brackets, as a tuple."""
+    index, _ = _normalise(indices, value(x))
     values = values if hasattr(values, "shape") else xp(value(x)).asarray(values, x.dtype)
     expect(values.dtype == x.dtype, "index_put: x and values must be of one type", x, values, error=DtypeError)
     if not accumulate:

@@ -5,6 +5,7 @@ one is a write into both. `cat`, `stack` and `split` stand in joining.py; `flip`
 rearranging.py.
 """
 
+import functools
 import operator
 
 import numpy as np
@@ -33,7 +34,7 @@ def check_dims(name, dims, ndim):
     return found
 
 
-# The three ops that everything else is made of
+# The ops that everything else is made of
 
 
 @op
@@ -49,7 +50,15 @@ def _permute(x, dims):
     return x.transpose(dims)
 
 
-_permute.gradient(x=lambda g, dims: permute(g, _inverse(dims)))
+_permute.gradient(x=lambda g, dims: _permute(g, _inverse(dims)))
+
+
+@op
+def _swap(x, dim0, dim1):
+    return x.swapaxes(dim0, dim1)
+
+
+_swap.gradient(x=lambda g, dim0, dim1: g.swapaxes(dim0, dim1))
 
 
 @op
@@ -60,6 +69,7 @@ def _expand(x, shape):
 _expand.gradient(x=lambda g: g)  # the engine sums over what was stretched
 
 
+@functools.lru_cache(maxsize=256)
 def _inverse(dims):
     back = [0] * len(dims)
     for i, d in enumerate(dims):
@@ -174,18 +184,16 @@ def unsqueeze(x, dim):
 def permute(x, *given, dims=None):
     """The dimensions in another order: `x.permute(0, 2, 3, 1)` takes NCHW to NHWC. A view."""
     order = check_dims("permute", sizes("permute", given if dims is None else (dims,)), x.ndim)
-    expect(len(order) == x.ndim, f"permute: {x.ndim} dimensions cannot be ordered by {order}", x, error=DimError)
+    if len(order) != x.ndim:
+        raise DimError(f"permute: {x.ndim} dimensions cannot be ordered by {order}\n  got {describe(x)}")
     return _permute(x, order)
 
 
 def transpose(x, dim0, dim1):
     """Swap two dimensions. A view."""
-    dim0, dim1 = check_dim("transpose", dim0, x.ndim), check_dim("transpose", dim1, x.ndim)
-    if x.ndim == 0:
-        return _permute(x, ())
-    order = list(range(x.ndim))
-    order[dim0], order[dim1] = dim1, dim0
-    return _permute(x, tuple(order))
+    ndim = x.ndim
+    dim0, dim1 = check_dim("transpose", dim0, ndim), check_dim("transpose", dim1, ndim)
+    return _swap(x, dim0, dim1) if ndim else _permute(x, ())
 
 
 swapaxes = swapdims = transpose
@@ -225,8 +233,7 @@ def T(x):
 def mT(x):
     """The last two dimensions swapped: the transpose of each matrix in a batch."""
     expect(x.ndim >= 2, "mT: needs at least 2 dimensions", x, error=DimError)
-    order = tuple(range(x.ndim))
-    return _permute(x, (*order[:-2], order[-1], order[-2]))
+    return _swap(x, -1, -2)
 
 
 # Stretching
@@ -235,12 +242,15 @@ def mT(x):
 def expand(x, *shape):
     """x stretched to `shape` without a copy: dimensions of size 1 repeat, new ones come in front, -1 keeps a size."""
     shape = sizes("expand", shape)
-    lead = len(shape) - x.ndim
-    old = (None,) * lead + tuple(x.shape)
-    full = tuple([o if n == -1 and o is not None else n for n, o in zip(shape, old)])
-    fits = lead >= 0 and all([n >= 0 and (o is None or o in (1, n)) for n, o in zip(full, old)])
-    expect(fits, f"expand: {tuple(x.shape)} to {shape}: only dimensions of size 1, or new ones in front, can stretch")
-    return _expand(x, full)
+    old, lead = x.shape, len(shape) - x.ndim
+    if -1 in shape[max(lead, 0) :]:
+        shape = (*shape[:lead], *[o if n == -1 else n for n, o in zip(shape[lead:], old)])
+    fits = lead >= 0 and min(shape, default=0) >= 0 and all([o in (1, n) for n, o in zip(shape[lead:], old)])
+    if not fits:
+        raise ShapeError(
+            f"expand: {tuple(old)} to {shape}: only dimensions of size 1, or new ones in front, can stretch"
+        )
+    return _expand(x, shape)
 
 
 def expand_as(x, other):

@@ -75,19 +75,19 @@ def _prepare(name, x, dim, dtype):
     return x, check_dim(name, dim, x.ndim)
 
 
-def softmax(input, dim=None, _stacklevel=3, dtype=None):
+def softmax(input, dim=None, dtype=None):
     """e**x / sum(e**x) along `dim`: positive numbers that sum to one. `dtype` casts x first."""
     x, dim = _prepare("softmax", input, dim, dtype)
     return _softmax(x, dim) if x.ndim else exp(x - x)
 
 
-def log_softmax(input, dim=None, _stacklevel=3, dtype=None):
+def log_softmax(input, dim=None, dtype=None):
     """log(softmax(x)) along `dim`: x - logsumexp(x)."""
     x, dim = _prepare("log_softmax", input, dim, dtype)
     return _log_softmax(x, dim) if x.ndim else x - x
 
 
-def softmin(input, dim=None, _stacklevel=3, dtype=None):
+def softmin(input, dim=None, dtype=None):
     """softmax(-x) along `dim`."""
     x, dim = _prepare("softmin", input, dim, dtype)
     return softmax(-x, dim)

@@ -10,9 +10,10 @@ import numpy as np
 from ..autograd import op
 from ..device import xp
 from ..tensor import float32
-from .arithmetic import clamp, floating_pair, where
-from .casting import cast, floating
+from .arithmetic import clamp, where
+from .casting import cast
 from .elementary import exp, log, log1p, sigmoid
+from .operands import floating, floating_pair
 
 # Cody 1969, "Rational Chebyshev approximations for the error function", Math. Comp. 23, 631-637. The coefficients of
 # two polynomials, highest power first.

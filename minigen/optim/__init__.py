@@ -1,9 +1,9 @@
 """Optimisers, learning rate schedules and averages of weights, over flat arrays (flat.py).
 
-    optimizer = optim.AdamW(model.parameters(), lr=3e-4)
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1000)
-    ...
-    optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
+optimizer = optim.AdamW(model.parameters(), lr=3e-4)
+schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1000)
+...
+optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
 """
 
 from . import lr_scheduler

@@ -60,9 +60,7 @@ class Adam(Optimizer):
         largest = s["max_exp_avg_sq"] if amsgrad else None
         kernel = kernels.find(p, "optim")
         if kernel is not None:
-            return kernel.adam(
-                p, g, m, v, largest, t, lr, b1, b2, eps, weight_decay, decoupled_weight_decay, maximize
-            )
+            return kernel.adam(p, g, m, v, largest, t, lr, b1, b2, eps, weight_decay, decoupled_weight_decay, maximize)
         xp = s.flat.xp
         g = -g if maximize else g
         if weight_decay and decoupled_weight_decay:
@@ -77,7 +75,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the weights themselves and is not divided by sqrt(v) (Loshchilov & Hutter 2017)."""
+    """Adam whose weight decay shrinks the weights and is not divided by sqrt(v) (Loshchilov & Hutter 2017)."""
 
     def __init__(
         self,

@@ -7,7 +7,10 @@ __all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
 
 class Adagrad(Optimizer):
-    """p <- p - lr * g / (sqrt(sum of all g^2) + eps) (Duchi et al. 2011). The rate falls as lr / (1 + (t - 1) lr_decay)."""
+    """p <- p - lr * g / (sqrt(sum of all g^2) + eps) (Duchi et al. 2011).
+
+    lr_decay  the rate falls as lr / (1 + (t - 1) lr_decay)
+    """
 
     arrays = ("sum",)
     flags = ("foreach", "differentiable", "fused")

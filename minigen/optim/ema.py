@@ -1,10 +1,10 @@
 """EMA: a running mean of the weights, which samples and evaluates better than the last weights do.
 
-    ema = EMA(model, decay=0.999)
-    for batch in loader:
-        ...; optimizer.step(); ema.update()
-    with ema.applied():
-        evaluate(model)
+ema = EMA(model, decay=0.999)
+for batch in loader:
+    ...; optimizer.step(); ema.update()
+with ema.applied():
+    evaluate(model)
 """
 
 import contextlib
@@ -28,7 +28,9 @@ class EMA:
 
     def __init__(self, model_or_params, decay=0.999, warmup=False, every=1):
         expect(0 <= decay <= 1, f"EMA: decay is from 0 to 1, got {decay}", error=ArgumentError)
-        expect(isinstance(every, int) and every > 0, f"EMA: every is a positive integer, got {every}", error=ArgumentError)
+        expect(
+            isinstance(every, int) and every > 0, f"EMA: every is a positive integer, got {every}", error=ArgumentError
+        )
         given = model_or_params
         if hasattr(given, "named_parameters"):
             pairs = list(given.named_parameters())

@@ -142,7 +142,9 @@ class Flat:
         """Give parameter i this state: {name: number}, {name: array of its shape}, {name: array of another}."""
         a, shape = self.starts[i], self.shapes[i]
         for name, array in arrays.items():
-            expect(array.shape == shape, f"optimizer: the state {name!r} of a parameter {shape} has another shape", array)
+            expect(
+                array.shape == shape, f"optimizer: the state {name!r} of a parameter {shape} has another shape", array
+            )
             self.array(name)[a : a + math.prod(shape)] = self.xp.asarray(array).reshape(-1)
         self.own[i] = {name: self.xp.array(array, self.dtype) for name, array in own.items()}
         self.records[i] = Record(numbers, [*arrays, *own])
@@ -213,8 +215,7 @@ def merged(*columns):
         else:
             rows.append([arrays, places])
     return [
-        arrays if None in places else tuple([base[start:end] for base, start, end in places])
-        for arrays, places in rows
+        arrays if None in places else tuple([base[start:end] for base, start, end in places]) for arrays, places in rows
     ]
 
 

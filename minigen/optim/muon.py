@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from ..device import xp
 from ..errors import ArgumentError, expect
 from .optimizer import Optimizer
 
@@ -78,9 +79,7 @@ class Muon(Optimizer):
         expect(len(ns_coefficients) == 3, "Muon: ns_coefficients are three numbers", error=ArgumentError)
         expect(0 <= ns_steps < 100, f"Muon: ns_steps must be below 100, got {ns_steps}", error=ArgumentError)
 
-    def update(
-        self, s, lr, weight_decay, momentum, nesterov, ns_coefficients, eps, ns_steps, adjust_lr_fn, **_
-    ):
+    def update(self, s, lr, weight_decay, momentum, nesterov, ns_coefficients, eps, ns_steps, adjust_lr_fn, **_):
         p, g, b = s.p, s.g, s["momentum_buffer"]
         b += (1 - momentum) * (g - b)
         direction = g + momentum * (b - g) if nesterov else b
@@ -90,22 +89,31 @@ class Muon(Optimizer):
 
 
 def orthogonalised(matrix, coefficients, steps, eps):
-    """U V^T of the matrix U S V^T, nearly: x <- a x + (b A + c A^2) x with A = x x^T, in bfloat16."""
-    a, b, c = coefficients
-    x = _bfloat16(matrix.astype(np.float32))
+    """U V^T of the matrix U S V^T, nearly: x <- a x + (b A + c A^2) x with A = x x^T, in bfloat16.
+
+    Each product is rounded once, from float32, as PyTorch's is.
+    """
+    a, b, c = [np.float32(k) for k in coefficients]
+    x = _bfloat16(matrix)
     x = x if x.shape[0] <= x.shape[1] else x.T
-    norm = _bfloat16(np.sqrt((x * x).sum(dtype=np.float32), dtype=np.float32).reshape(1))
-    x = _bfloat16(x / norm.clip(_bfloat16(np.float32([eps]))))
+    norm = _bfloat16(((x * x).sum(keepdims=True) ** 0.5).clip(min=eps))
+    x = _bfloat16(x / norm)
     for _ in range(steps):
         gram = _bfloat16(x @ x.T)
-        change = _bfloat16(b * gram + c * (gram @ gram))
-        x = _bfloat16(a * x + change @ x)
+        change = _bfloat16(_multiply_add(b, gram, c * (gram @ gram)))
+        x = _bfloat16(_multiply_add(a, x, change @ x))
     x = x if matrix.shape[0] <= matrix.shape[1] else x.T
     return x.astype(matrix.dtype)
 
 
+def _multiply_add(a, x, y):
+    """a x + y in one rounding, as the processor's fused instruction does it."""
+    return x.astype(np.float64) * float(a) + y
+
+
 def _bfloat16(x):
-    """float32 numbers rounded to the nearest that bfloat16 has: to even, 8 bits of mantissa."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    """Numbers rounded to the nearest that bfloat16 has, to even: 8 bits of mantissa. They stay in float32."""
+    library = xp(x)
+    bits = library.ascontiguousarray(x, np.float32).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
-    return ((bits + (np.uint32(0x7FFF) + odd)) & np.uint32(0xFFFF0000)).view(np.float32).reshape(x.shape)
+    return ((bits + (np.uint32(0x7FFF) + odd)) & np.uint32(0xFFFF0000)).view(np.float32)

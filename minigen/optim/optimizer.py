@@ -100,7 +100,11 @@ class Optimizer:
         for name in ("lr", "eps", "weight_decay", "momentum"):
             value = known.get(name)
             if isinstance(value, (int, float)):
-                expect(value >= 0, f"{self._name}: Invalid {name} value: {value}: it must be at least 0", error=ArgumentError)
+                expect(
+                    value >= 0,
+                    f"{self._name}: Invalid {name} value: {value}: it must be at least 0",
+                    error=ArgumentError,
+                )
         for i, beta in enumerate(known.get("betas", ())):
             expect(
                 isinstance(beta, float) or beta == 0,
@@ -339,5 +343,3 @@ def _number(value):
 def _tuples(values):
     """Lists from a checkpoint as the tuples they were: `betas`, for one."""
     return {k: tuple(v) if isinstance(v, list) and k != "param_names" else v for k, v in values.items()}
-
-

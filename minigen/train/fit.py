@@ -3,6 +3,8 @@
 import contextlib
 import math
 
+import numpy as np
+
 from ..autograd import detect_anomaly, no_grad
 from ..checkpoint import find_non_finite
 from ..device import xp
@@ -113,7 +115,8 @@ def _finite(loss, parameters):
 
 def _all_finite(array):
     # A sum is one pass without a temporary, and one NaN or Inf spoils it. A sum can also overflow by itself.
-    return math.isfinite(float(array.sum())) or bool(xp(array).isfinite(array).all())
+    with np.errstate(all="ignore"):
+        return math.isfinite(float(array.sum())) or bool(xp(array).isfinite(array).all())
 
 
 def _explained(run, step, model, loss, batch):

@@ -130,6 +130,14 @@ def test_mnist_and_fashion(hosted, load, name):
         load("train")
 
 
+def test_mnist_from_its_other_place(hosted, server, monkeypatch):
+    monkeypatch.setitem(classic.SOURCES, "mnist/test-images", classic.Source((server.url("/gone"),), md5="0" * 32))
+    server.say("/gone", status=404)
+    hosted("mnist.npz", zipped(**{"x_test.npy": npy(IMAGES), "y_test.npy": npy(LABELS)}))
+    images, labels = classic.mnist("test")
+    assert images.shape == (5, 1, 28, 28) and labels.tolist() == [3, 1, 4, 1, 5]
+
+
 @pytest.mark.parametrize("load, name, labels, folder", [
     (classic.cifar10, "cifar-10", 1, "cifar-10-batches-bin"), (classic.cifar100, "cifar-100", 2, "cifar-100-binary")
 ])  # fmt: skip

@@ -191,6 +191,8 @@ def test_errors_say_what_to_write():
     for bad in ({"batch_size": 0}, {"batch_size": 2.5}, {"num_workers": -1}, {"prefetch_factor": 0}):
         with pytest.raises(ArgumentError, match=f"{next(iter(bad))} is a whole number"):
             DataLoader(Squares(), **bad)
+    with pytest.raises(ArgumentError, match="a length and an index"):
+        DataLoader(iter([1, 2]))
     loader = DataLoader(Squares(), 4)
     with pytest.raises(ArgumentError, match="seed, epoch and batch"):
         loader.load_state_dict({"epoch": 1})

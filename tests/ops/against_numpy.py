@@ -1,13 +1,22 @@
-"""One check for ops that NumPy has too: values, types, gradients and memory."""
+"""One check for ops that NumPy has too: values, types, gradients and memory, on the CPU and the GPU.
+
+@on_devices
+def test_exp(device):
+    agrees(minigen.exp, np.exp, draw(3, 4), device=device)
+"""
 
 import gc
 import weakref
 
 import numpy as np
-from agreement import gradients_are_right
+import pytest
 
 import minigen
 from minigen import Tensor
+from minigen.device import to_device
+from minigen.gradcheck import gradcheck, gradgradcheck
+
+on_devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 
 
 def draw(*shape, low=-2.0, high=2.0, seed=0):
@@ -17,29 +26,32 @@ def draw(*shape, low=-2.0, high=2.0, seed=0):
     return np.where(np.abs(x - near) < 0.01, near + 0.02, x)
 
 
-def agrees(function, reference, *arrays, gradients=True, tolerance=1e-12):
-    """`function` on tensors gives what `reference` gives on arrays, in float64 and in float32, which it keeps;
+def agrees(function, reference, *arrays, gradients=True, tolerance=1e-12, device="cpu"):
+    """`function` on tensors gives what `reference` gives on NumPy arrays, in float64 and in float32, which it keeps;
     its first and second gradients are right; and it leaves nothing behind.
     """
-    expected = reference(*arrays)
-    y = function(*[Tensor(a) for a in arrays])
-    same(y, expected, tolerance)
-    same(function(*arrays), expected, tolerance)  # an op on arrays computes
+    there = [to_device(a, device) for a in arrays]
     single = [a.astype(np.float32) if a.dtype == np.float64 else a for a in arrays]
-    y = function(*[Tensor(a) for a in single])
-    wanted = np.dtype(np.float32) if np.asarray(expected).dtype == np.float64 else np.asarray(expected).dtype
+    single_there = [to_device(a, device) for a in single]
+    expected = np.asarray(reference(*arrays))
+    same(function(*[Tensor(a) for a in there]), expected, tolerance, device)
+    same(Tensor(function(*there)), expected, tolerance, device)  # an op on arrays computes
+    y = function(*[Tensor(a) for a in single_there])
+    wanted = np.dtype(np.float32) if expected.dtype == np.float64 else expected.dtype
     assert y.dtype == wanted, f"float32 gave {y.dtype}"
     with np.errstate(all="ignore"):
-        same(y, np.asarray(reference(*single)).astype(wanted), 2e-5)
+        same(y, np.asarray(reference(*single)).astype(wanted), 2e-5, device)
     if gradients:
-        gradients_are_right(function, *arrays)
-        leaves_nothing(function, *single)
+        tensors = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in there]
+        assert gradcheck(function, tensors, atol=1e-6, rtol=1e-5, fast_mode=True)
+        assert gradgradcheck(function, tensors, atol=1e-6, rtol=1e-5, fast_mode=True)
+        leaves_nothing(function, *single_there)
 
 
-def same(y, expected, tolerance):
-    found, expected = np.asarray(y.data if isinstance(y, Tensor) else y), np.asarray(expected)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+def same(y, expected, tolerance, device):
+    assert y.device == device
+    assert y.shape == expected.shape
+    np.testing.assert_allclose(y.detach().cpu().numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 def leaves_nothing(function, *arrays):

@@ -5,7 +5,7 @@ import operator
 
 import numpy as np
 import pytest
-from against_numpy import agrees, draw
+from against_numpy import agrees, draw, on_devices
 
 import minigen
 from minigen import Tensor
@@ -17,10 +17,11 @@ SHAPES = [((3, 4), (3, 4)), ((2, 1, 4), (3, 1)), ((), (5,)), ((0, 3), (3,))]
 
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ["eq", "ne", "lt", "le", "gt", "ge"])
-def test_comparisons(name, shapes):
+@on_devices
+def test_comparisons(name, shapes, device):
     a, b = np.round(draw(*shapes[0])), np.round(draw(*shapes[1], seed=1))
     sign = getattr(operator, name)
-    agrees(getattr(C, name), sign, a, b, gradients=False)
+    agrees(getattr(C, name), sign, a, b, gradients=False, device=device)
     y = sign(Tensor(a), Tensor(b))
     assert y.dtype == bool and not y.requires_grad
     assert (sign(Tensor(a), 1).data == sign(a, 1)).all() and (sign(1.0, Tensor(a)).data == sign(1.0, a)).all()
@@ -34,10 +35,11 @@ def test_equality_with_other_things():
 
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ["logical_and", "logical_or", "logical_xor"])
-def test_truths(name, shapes):
+@on_devices
+def test_truths(name, shapes, device):
     a, b = np.round(draw(*shapes[0])), np.round(draw(*shapes[1], seed=1))
-    agrees(getattr(C, name), getattr(np, name), a, b, gradients=False)
-    agrees(C.logical_not, np.logical_not, a, gradients=False)
+    agrees(getattr(C, name), getattr(np, name), a, b, gradients=False, device=device)
+    agrees(C.logical_not, np.logical_not, a, gradients=False, device=device)
 
 
 @pytest.mark.parametrize("sign", [operator.and_, operator.or_, operator.xor])
@@ -65,7 +67,12 @@ def test_close_and_equal():
     x = minigen.tensor([1.0, math.nan, math.inf, 0.0])
     assert C.isclose(x, x + 1e-6).tolist() == [True, False, True, False]
     assert C.isclose(x, x, equal_nan=True).all()
-    assert C.isclose(x, minigen.tensor([1.1, 0.0, 5.0, 0.05]), rtol=0.2, atol=0.1).tolist() == [True, False, False, True]
+    assert C.isclose(x, minigen.tensor([1.1, 0.0, 5.0, 0.05]), rtol=0.2, atol=0.1).tolist() == [
+        True,
+        False,
+        False,
+        True,
+    ]
     assert C.isclose(minigen.tensor([100]), minigen.tensor([101]), rtol=0.1).item()
     assert C.allclose(minigen.ones(2, 3), minigen.ones(3)) is True
     assert C.allclose(minigen.ones(2), minigen.zeros(2)) is False

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from against_numpy import agrees, draw
+from against_numpy import agrees, draw, on_devices
 
 import minigen
 from minigen import Tensor, autograd
@@ -41,14 +41,16 @@ FUNCTIONS = {  # function: NumPy's, and where it is defined
 
 @pytest.mark.parametrize("shape", [(3, 4), (), (0, 2)], ids=str)
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.name)
-def test_function(function, shape):
+@on_devices
+def test_function(function, shape, device):
     reference, low, high = FUNCTIONS[function]
-    agrees(function, reference, draw(*shape, low=low, high=high))
+    agrees(function, reference, draw(*shape, low=low, high=high), device=device)
 
 
 @pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((2, 1), (3,)), ((), ()), ((0, 2), (2,))], ids=str)
-def test_atan2(shapes):
-    agrees(E.atan2, np.arctan2, draw(*shapes[0]), draw(*shapes[1], seed=1))
+@on_devices
+def test_atan2(shapes, device):
+    agrees(E.atan2, np.arctan2, draw(*shapes[0]), draw(*shapes[1], seed=1), device=device)
 
 
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f is not E.square], ids=lambda f: f.name)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from against_numpy import agrees, draw
+from against_numpy import agrees, draw, on_devices
 from agreement import gradients_are_right
 
 import minigen
@@ -24,15 +24,17 @@ SCANS = {
 @pytest.mark.parametrize("dim", [0, 1, -1])
 @pytest.mark.parametrize("shape", [(2, 5, 3), (3, 1), (1, 8)], ids=str)
 @pytest.mark.parametrize("name", SCANS)
-def test_along(name, shape, dim):
+@on_devices
+def test_along(name, shape, dim, device):
     function, reference = SCANS[name]
-    agrees(lambda x: function(x, dim), lambda x: reference(x, dim), draw(*shape), tolerance=1e-11)
+    agrees(lambda x: function(x, dim), lambda x: reference(x, dim), draw(*shape), tolerance=1e-11, device=device)
 
 
 @pytest.mark.parametrize("name", SCANS)
-def test_numbers_and_nothing(name):
+@on_devices
+def test_numbers_and_nothing(name, device):
     function, _ = SCANS[name]
-    agrees(lambda x: function(x, 0), lambda x: x, np.array(0.3))
+    agrees(lambda x: function(x, 0), lambda x: x, np.array(0.3), device=device)
     x = minigen.zeros(0, 3, requires_grad=True)
     y = function(x, 0)
     assert y.shape == (0, 3)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from against_numpy import agrees, draw
+from against_numpy import agrees, draw, on_devices
 
 import minigen
 from minigen import Tensor, autograd
@@ -15,8 +15,9 @@ erf, erfc = np.vectorize(math.erf, otypes=[float]), np.vectorize(math.erfc, otyp
 
 @pytest.mark.parametrize("shape", [(3, 4), (), (0, 2)], ids=str)
 @pytest.mark.parametrize("function, reference", [(S.erf, erf), (S.erfc, erfc)])
-def test_error_function(function, reference, shape):
-    agrees(function, reference, draw(*shape, low=-5, high=5))
+@on_devices
+def test_error_function(function, reference, shape, device):
+    agrees(function, reference, draw(*shape, low=-5, high=5), device=device)
 
 
 @pytest.mark.parametrize("dtype, error", [("float64", 2e-15), ("float32", 1e-6)])
@@ -38,8 +39,9 @@ def test_memory_order_is_kept():
     assert S.erf(x).strides == x.strides
 
 
-def test_logaddexp():
-    agrees(S.logaddexp, np.logaddexp, draw(3, 4), draw(4, seed=1))
+@on_devices
+def test_logaddexp(device):
+    agrees(S.logaddexp, np.logaddexp, draw(3, 4), draw(4, seed=1), device=device)
     a = Tensor(np.array([1000.0, -math.inf, -math.inf, math.inf]), requires_grad=True)
     b = Tensor(np.array([1000.0, 2.0, -math.inf, 1.0]), requires_grad=True)
     y = S.logaddexp(a, b)
@@ -49,8 +51,9 @@ def test_logaddexp():
     np.testing.assert_allclose(found[1].data, [0.5, 1.0, 0.5, 0.0])
 
 
-def test_xlogy():
-    agrees(S.xlogy, lambda a, b: a * np.log(b), draw(3, 4), draw(4, low=0.1, seed=1))
+@on_devices
+def test_xlogy(device):
+    agrees(S.xlogy, lambda a, b: a * np.log(b), draw(3, 4), draw(4, low=0.1, seed=1), device=device)
     p = minigen.tensor([0.0, 0.5], requires_grad=True)
     y = S.xlogy(p, p)  # p log p, whose limit at 0 is 0
     assert y.tolist() == pytest.approx([0.0, 0.5 * math.log(0.5)])
@@ -58,8 +61,9 @@ def test_xlogy():
     assert S.xlogy(minigen.ones(2), 2.0).dtype == minigen.float32
 
 
-def test_logit():
-    agrees(S.logit, lambda p: np.log(p / (1 - p)), draw(3, 4, low=0.1, high=0.9))
+@on_devices
+def test_logit(device):
+    agrees(S.logit, lambda p: np.log(p / (1 - p)), draw(3, 4, low=0.1, high=0.9), device=device)
     assert S.logit(minigen.tensor([0.0, 1.0]), eps=0.25).tolist() == pytest.approx([-math.log(3), math.log(3)])
 
 

@@ -1,4 +1,4 @@
-"""Optimisers over flat buffers: whatever a user does with his parameters, the numbers are those of the plain formula."""
+"""Optimisers over flat buffers: whatever a user does with his parameters, the plain formula's numbers come out."""
 
 import gc
 import weakref

@@ -31,7 +31,9 @@ SCHEDULES = {
     "cyclic_exp": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 4, mode="exp_range", gamma=0.97, cycle_momentum=False),
     "cyclic_own": lambda s, o: s.CyclicLR(o, 0.01, 0.2, 4, scale_fn=lambda c: 1 / c, scale_mode="cycle"),
     "one_cycle": lambda s, o: s.OneCycleLR(o, 0.3, 60),
-    "one_cycle_linear": lambda s, o: s.OneCycleLR(o, [0.3, 0.1], epochs=6, steps_per_epoch=10, anneal_strategy="linear"),
+    "one_cycle_linear": lambda s, o: s.OneCycleLR(
+        o, [0.3, 0.1], epochs=6, steps_per_epoch=10, anneal_strategy="linear"
+    ),
     "one_cycle_three": lambda s, o: s.OneCycleLR(o, 0.3, 60, three_phase=True, pct_start=0.2, cycle_momentum=False),
     "sequential": lambda s, o: s.SequentialLR(
         o, [s.ConstantLR(o, 0.1, 4), s.ExponentialLR(o, 0.9), s.CosineAnnealingLR(o, 20)], [5, 20]

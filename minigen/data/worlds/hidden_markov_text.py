@@ -14,8 +14,8 @@ import numpy as np
 from ... import random
 from ...errors import ArgumentError, expect
 from ..arrays import as_numpy
-from .text_world import TextWorld, entropy_of, named_symbols, probability_rows, random_rows
-from .world import Estimate, mean_estimate, truth_generator
+from .text_world import TextWorld, named_symbols, probability_rows, random_rows
+from .world import Estimate, entropy_of, mean_estimate, truth_generator
 
 
 class HiddenMarkovText(TextWorld):
@@ -144,17 +144,11 @@ class HiddenMarkovText(TextWorld):
 def stationary_law(transition):
     """The distribution that a step of the chain leaves as it is. Raises ArgumentError if there are several."""
     states = len(transition)
-    law = np.linalg.lstsq(
-        np.vstack([transition.T - np.eye(states), np.ones(states)]), np.r_[np.zeros(states), 1.0], rcond=None
-    )
-    expect(
-        law[2] == states,
-        "the chain falls into parts that never meet, so where it settles depends on where it starts",
-        transition,
-        error=ArgumentError,
-        hint="give start=",
-    )
-    law = np.maximum(law[0], 0.0)
+    stays = np.vstack([transition.T - np.eye(states), np.ones(states)])  # (A^T - I) law = 0, and it adds up to 1
+    law, _, rank, _ = np.linalg.lstsq(stays, np.r_[np.zeros(states), 1.0], rcond=None)
+    rule = "the chain falls into parts that never meet, so where it settles depends on where it starts"
+    expect(rank == states, rule, transition, error=ArgumentError, hint="give start=")
+    law = np.maximum(law, 0.0)
     return law / law.sum()
 
 

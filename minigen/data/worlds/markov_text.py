@@ -14,8 +14,8 @@ from ... import random
 from ...errors import ArgumentError, expect
 from ..arrays import as_numpy
 from .hidden_markov_text import HiddenMarkovText
-from .text_world import entropy_of, probability_rows, random_rows
-from .world import Estimate
+from .text_world import probability_rows, random_rows
+from .world import Estimate, entropy_of
 
 MOST_STATES = 4096
 

@@ -93,10 +93,10 @@ class Sprites(TemplateMixture):
         self.combinations = np.array(list(itertools.product(*(range(len(v)) for v in self.factors.values()))))
         self._stamps, self._only_angle = stamps, angles[0]
         pictures = self.render(self.combinations)
+        seen = {}  # picture -> the number of its template
         packed = np.packbits(pictures.reshape(len(pictures), -1), axis=1)
-        _, first, self._template_of = np.unique(packed, axis=0, return_index=True, return_inverse=True)
-        self._template_of = self._template_of.reshape(-1)
-        self._pictures = pictures[first]
+        self._template_of = np.array([seen.setdefault(row.tobytes(), len(seen)) for row in packed])
+        self._pictures = pictures[np.unique(self._template_of, return_index=True)[1]]
         super().__init__(self._pictures, flip=flip)
         self._weigh(np.ones(len(pictures)))
 
@@ -150,8 +150,9 @@ class Sprites(TemplateMixture):
 
     def posterior(self, x):
         """p(combination | x), (..., T), in the order of `combinations`."""
-        by_template = np.zeros((*np.shape(x)[: np.ndim(x) - 3], len(self._pictures)))
-        by_template[..., self._kept] = super().posterior(x)
+        shares = super().posterior(x)
+        by_template = np.zeros((*shares.shape[:-1], len(self._pictures)))
+        by_template[..., self._kept] = shares
         return by_template[..., self._template_of] * self._share
 
     def factor_posterior(self, x):
@@ -196,7 +197,8 @@ class Sprites(TemplateMixture):
         weights = np.bincount(self._template_of, self.prior, len(self._pictures))
         self._kept = np.flatnonzero(weights)
         self._share = self.prior / np.where(weights > 0, weights, 1)[self._template_of]  # p(combination | template)
-        self.templates, self.weights = self._pictures[self._kept], weights[self._kept]
+        self.weights = weights[self._kept]
+        self.templates = self._pictures if len(self._kept) == len(weights) else self._pictures[self._kept]
 
     def _match(self, wanted):
         """Which combinations are as wanted, (T,) bool."""

@@ -12,11 +12,11 @@ import numpy as np
 from ... import random
 from ...errors import ArgumentError, DataError, expect
 from ..arrays import as_numpy
-from .world import Estimate, ModeCount, World, choose, logsumexp, mean_estimate, truth_generator
+from .world import Estimate, ModeCount, World, choose, entropy_of, logsumexp, mean_estimate, truth_generator
 
 BLOCK = 1 << 22  # numbers in one slab of the images-by-templates table
 WORK = 4e9  # multiplications that an entropy may cost: a second or two
-IMPOSSIBLE = -1e4  # a log probability that is zero to any precision, and still can be multiplied by 0
+IMPOSSIBLE = -1e4  # stands for log 0 where -inf would be multiplied by 0
 
 
 class TemplateMixture(World):
@@ -33,10 +33,11 @@ class TemplateMixture(World):
     def __init__(self, templates, weights=None, flip=0.01):
         templates = as_numpy(templates)
         expect(templates.ndim >= 2 and len(templates), "TemplateMixture: templates (K, *shape)", templates)
+        expect(_is_binary(templates), "TemplateMixture: templates hold 0 and 1", templates, error=DataError)
         expect(0 <= flip < 0.5, "TemplateMixture: flip is a probability under 1/2", flip, error=ArgumentError)
         self.shape = templates.shape[1:]
         self.flip = float(flip)
-        self.templates = templates.astype(np.uint8)
+        self.templates = templates.astype(np.uint8, copy=False)
         weights = np.ones(len(templates)) if weights is None else as_numpy(weights, np.float64)
         expect(
             weights.shape == (len(templates),) and (weights > 0).all(),
@@ -75,8 +76,8 @@ class TemplateMixture(World):
         n = samples or int(min(20_000, max(200, WORK / (self.pixels * len(self.weights)))))
         rows, _ = self._rows(self.sample(n, truth_generator()), "entropy")
         shares = (np.exp(joint - logsumexp(joint)[:, None]) for joint in self._joints(rows))
-        ambiguity = mean_estimate(np.concatenate([_entropy(share) for share in shares]))
-        certain = _entropy(self.weights) + self.pixels * _entropy_of_bit(self.flip)
+        ambiguity = mean_estimate(np.concatenate([entropy_of(share) for share in shares]))
+        certain = entropy_of(self.weights) + self.pixels * _entropy_of_bit(self.flip)
         return Estimate(certain - ambiguity, ambiguity.error)
 
     def independent_entropy(self):
@@ -117,6 +118,7 @@ class TemplateMixture(World):
 
     def unflipped(self, y, flip):
         """E[x | y], (..., *shape), where y is x with every pixel turned over with probability `flip` once more."""
+        expect(0 <= flip <= 1, "unflipped: flip is a probability", flip, error=ArgumentError)
         rows, lead = self._rows(y, "unflipped")
         kept, turned = _log(1 - flip), _log(flip)
         mean = self.expected(np.where(rows == 0, kept, turned), np.where(rows == 1, kept, turned))
@@ -151,7 +153,7 @@ class TemplateMixture(World):
     def _rows(self, x, name):
         """Binary images as (N, D) float32, and the dimensions before: (N, D), (...)."""
         x = self._checked(x, name)
-        if not np.isin(x, (0, 1)).all():
+        if not _is_binary(x):
             raise DataError(
                 f"{type(self).__name__}.{name}: the pixels of this world are 0 and 1, and x holds others\n"
                 f"  write (x > 0.5), or draw from the probabilities: (rand_like(x) < x)"
@@ -197,8 +199,9 @@ class TemplateMixture(World):
         stays, turns = math.log1p(-self.flip), _log(self.flip)
         for part in self._slabs(len(log_off)):
             top = np.maximum(log_off[part], log_on[part])
-            off = np.maximum(log_off[part] - top, IMPOSSIBLE)
-            on = np.maximum(log_on[part] - top, IMPOSSIBLE)
+            off, on = log_off[part] - top, log_on[part] - top
+            if self.flip == 0:  # otherwise the flips keep everything below finite
+                off, on = (np.where(np.isneginf(array), IMPOSSIBLE, array) for array in (off, on))
             blank = np.logaddexp(stays + off, turns + on)  # log p(y_i | the template is 0 here)
             inked = np.logaddexp(turns + off, stays + on)
             gain = inked - blank
@@ -243,6 +246,10 @@ class NoisedTemplates(World):
         return mean_estimate(-self.log_prob(self.sample(samples, truth_generator())))
 
 
+def _is_binary(x):
+    return bool(((x == 0) | (x == 1)).all())
+
+
 def _gaussian(x_t, a, s):
     """log N(x_t; 0, s^2) and log N(x_t; a, s^2)."""
     constant = -math.log(s) - 0.5 * math.log(2 * math.pi)
@@ -259,11 +266,6 @@ def _log(probability):
     return math.log(probability) if probability > 0 else -math.inf
 
 
-def _entropy(p):
-    """-sum p log p over the last dimension, in nats."""
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
-
-
 def _entropy_of_bit(p):
     p = np.asarray(p, dtype=np.float64)
-    return _entropy(np.stack([p, 1 - p], -1))
+    return entropy_of(np.stack([p, 1 - p], -1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import ArgumentError, DataError, ShapeError, expect
 from ..arrays import as_numpy
-from .world import World, mean_estimate, truth_generator
+from .world import World, entropy_of, mean_estimate, truth_generator
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 
@@ -50,9 +50,8 @@ class TextWorld(World):
     def next_symbol(self, x):
         """p(the symbol after the text x), (..., length) -> (..., V). The text may be empty."""
         x = self._symbols(x, "next_symbol")
-        return self.conditionals(np.concatenate([x, np.zeros_like(x[..., :1], shape=(*x.shape[:-1], 1))], -1))[
-            ..., -1, :
-        ]
+        longer = np.concatenate([x, np.zeros((*x.shape[:-1], 1), np.int64)], -1)
+        return self.conditionals(longer)[..., -1, :]
 
     def entropy(self, length=None, samples=2000):
         """-E[log p] of texts of `length`, in nats a text: an Estimate. In place of each sampled symbol's -log p stands
@@ -108,8 +107,3 @@ def probability_rows(table, name):
     good = table.ndim >= 1 and (table >= 0).all() and np.allclose(table.sum(-1), 1, atol=1e-6)
     expect(good, f"{name}: every row holds probabilities that add up to 1", table, error=ArgumentError)
     return table / table.sum(-1, keepdims=True)
-
-
-def entropy_of(p):
-    """-sum p log p over the last dimension, in nats."""
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)

@@ -157,3 +157,8 @@ def logsumexp(x):
     """log(sum(exp(x))) over the last dimension; -inf, without a warning, where every x is."""
     with np.errstate(divide="ignore"):
         return reduction.logsumexp(x, -1)
+
+
+def entropy_of(p):
+    """-sum p log p over the last dimension, in nats."""
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)

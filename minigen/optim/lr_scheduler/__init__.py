@@ -1,11 +1,11 @@
 """Learning rate schedules. Make one over an optimiser, and call `step()` after each `optimizer.step()`.
 
-    base.py      LRScheduler, and what a schedule must answer
-    decay.py     by one formula: lambda, stairs, straight, exponential, polynomial, cosine
-    cycles.py    up and down: warm restarts, triangles, one cycle
-    warmup.py    straight up from 0, then down: linear, cosine, 1 / sqrt(t), noam
-    plateau.py   by a measure
-    combined.py  one schedule after another, or several at once
+base.py      LRScheduler, and what a schedule must answer
+decay.py     by one formula: lambda, stairs, straight, exponential, polynomial, cosine
+cycles.py    up and down: warm restarts, triangles, one cycle
+warmup.py    straight up from 0, then down: linear, cosine, 1 / sqrt(t), noam
+plateau.py   by a measure
+combined.py  one schedule after another, or several at once
 """
 
 from .base import LRScheduler

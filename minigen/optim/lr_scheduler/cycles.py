@@ -9,7 +9,7 @@ __all__ = ["CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"]
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Cosine from base to eta_min in T_0 steps, then from base again, T_mult times as long (Loshchilov & Hutter 2016)."""
+    """Cosine from base to eta_min in T_0 steps, then again, T_mult times as long (Loshchilov & Hutter 2016)."""
 
     def __init__(self, optimizer, T_0, T_mult=1, eta_min=0.0, last_epoch=-1):
         for name, value in {"T_0": T_0, "T_mult": T_mult}.items():
@@ -36,7 +36,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
                 self.T_cur -= self.T_i
                 self.T_i *= self.T_mult
         else:
-            expect(epoch >= 0, f"CosineAnnealingWarmRestarts: epoch must be at least 0, got {epoch}", error=ArgumentError)
+            expect(
+                epoch >= 0, f"CosineAnnealingWarmRestarts: epoch must be at least 0, got {epoch}", error=ArgumentError
+            )
             self._place(epoch)
         self.last_epoch = math.floor(epoch)
         self._set(self.get_lr())
@@ -144,7 +146,7 @@ class CyclicLR(_CyclesMomentum):
 
 
 class OneCycleLR(_CyclesMomentum):
-    """Up from max_lr / div_factor to max_lr, then down to the start / final_div_factor, in total_steps (Smith & Topin 2017).
+    """Up from max_lr / div_factor to max_lr, then down to the start / final_div_factor (Smith & Topin 2017).
 
     pct_start    the share of the steps that goes up
     three_phase  down to the start as long as it went up, then on to the end
@@ -215,15 +217,12 @@ class OneCycleLR(_CyclesMomentum):
             f"OneCycleLR: step {t} of a schedule of {self.total_steps}\n  give total_steps as many as you take",
             error=ArgumentError,
         )
-        begin = 0.0
-        for end, *names in self.phases:
-            if t <= end or end == self.phases[-1][0]:
-                break
-            begin = end
+        phase = next((i for i, (end, *_) in enumerate(self.phases) if t <= end), len(self.phases) - 1)
+        begin = self.phases[phase - 1][0] if phase else 0.0
+        end, a, b, m, n = self.phases[phase]
         share = (t - begin) / (end - begin)
         rates = []
         for group in self.optimizer.param_groups:
-            a, b, m, n = names
             rates.append(self._between(group[a], group[b], share))
             if self.cycle_momentum:
                 self._set_momentum(group, self._between(group[m], group[n], share))

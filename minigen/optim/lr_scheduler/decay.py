@@ -102,9 +102,7 @@ class LinearLR(LRScheduler):
     """base times a factor that goes straight from start_factor to end_factor in total_iters steps: a warm-up."""
 
     def __init__(self, optimizer, start_factor=1.0 / 3, end_factor=1.0, total_iters=5, last_epoch=-1):
-        expect(
-            0 < start_factor <= 1, f"LinearLR: start_factor is in (0, 1], got {start_factor}", error=ArgumentError
-        )
+        expect(0 < start_factor <= 1, f"LinearLR: start_factor is in (0, 1], got {start_factor}", error=ArgumentError)
         expect(0 <= end_factor <= 1, f"LinearLR: end_factor is in [0, 1], got {end_factor}", error=ArgumentError)
         self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
         super().__init__(optimizer, last_epoch)

@@ -54,9 +54,7 @@ def cosine_with_warmup(optimizer, num_warmup_steps, num_training_steps, num_cycl
     return _warm_up_then(optimizer, num_warmup_steps, after, last_epoch)
 
 
-def cosine_with_hard_restarts_with_warmup(
-    optimizer, num_warmup_steps, num_training_steps, num_cycles=1, last_epoch=-1
-):
+def cosine_with_hard_restarts_with_warmup(optimizer, num_warmup_steps, num_training_steps, num_cycles=1, last_epoch=-1):
     """Then down along (1 + cos) / 2, from base again num_cycles times."""
 
     def after(t):
@@ -66,9 +64,7 @@ def cosine_with_hard_restarts_with_warmup(
     return _warm_up_then(optimizer, num_warmup_steps, after, last_epoch)
 
 
-def polynomial_with_warmup(
-    optimizer, num_warmup_steps, num_training_steps, lr_end=1e-7, power=1.0, last_epoch=-1
-):
+def polynomial_with_warmup(optimizer, num_warmup_steps, num_training_steps, lr_end=1e-7, power=1.0, last_epoch=-1):
     """Then down to the rate lr_end along (1 - share)^power."""
     base = float(optimizer.defaults["lr"])
 
@@ -82,7 +78,7 @@ def polynomial_with_warmup(
 
 
 def inverse_sqrt_with_warmup(optimizer, num_warmup_steps, timescale=None, last_epoch=-1):
-    """Then down as 1 / sqrt(t): base * sqrt(timescale / (t - warm-up + timescale)); timescale is the warm-up's length."""
+    """Then down as 1 / sqrt(t): base * sqrt(timescale / (t - warm-up + timescale)); timescale: the warm-up, usually."""
     timescale = timescale or num_warmup_steps or 10_000
     shift = timescale - num_warmup_steps
     return _warm_up_then(optimizer, num_warmup_steps, lambda t: 1 / math.sqrt((t + shift) / timescale), last_epoch)

@@ -63,13 +63,13 @@ def test_truths_far_away_stay_finite():
 
 
 def test_samples_have_the_world_s_moments(world):
-    x, component = world.sample_with_latents(200_000, Generator(3))
+    x, component = world.sample_with_latents(60_000, Generator(3))
     assert x.dtype == np.float32 and component.dtype == np.int64
-    np.testing.assert_allclose(np.bincount(component) / len(x), world.weights, atol=0.005)
-    np.testing.assert_allclose(x.mean(0), world.mean(), atol=0.02)
-    np.testing.assert_allclose(np.cov(x.T).reshape(world.dim, -1), world.covariance(), atol=0.04)
+    np.testing.assert_allclose(np.bincount(component) / len(x), world.weights, atol=0.01)
+    np.testing.assert_allclose(x.mean(0), world.mean(), atol=0.03)
+    np.testing.assert_allclose(np.cov(x.T).reshape(world.dim, -1), world.covariance(), atol=0.06)
     one = x[component == 1]
-    np.testing.assert_allclose(np.cov(one.T).reshape(world.dim, -1), world.covariances[1], atol=0.04)
+    np.testing.assert_allclose(np.cov(one.T).reshape(world.dim, -1), world.covariances[1], atol=0.06)
 
 
 def test_same_seed_same_samples(world):

@@ -65,6 +65,9 @@ def test_without_flips_only_templates_are_possible():
         1,
         2,
     ]
+    assert (world.conditional(EVERY[0], np.zeros((2, 3), bool)) == world.templates.mean(0)).all()
+    seen = world.conditional(world.templates[2], np.eye(2, 3, dtype=bool))
+    np.testing.assert_allclose(seen, world.templates[2], atol=1e-12)  # its two pixels fit no other template
     x_t = world.templates[1] + 0.3
     np.testing.assert_allclose(world.posterior_mean(x_t, 1.0, 0.05), world.templates[1], atol=1e-6)
 
@@ -224,6 +227,7 @@ def test_tensors_and_shapes_are_taken():
     x = world.sample(6, Generator(0))
     np.testing.assert_array_equal(world.log_prob(minigen.tensor(x)), world.log_prob(x))
     assert world.log_prob(x.reshape(2, 3, 1, 8, 8)).shape == (2, 3) and world.log_prob(x[0]).shape == ()
+    np.testing.assert_array_equal(world.posterior(minigen.tensor(x)), world.posterior(x))
     assert world.posterior(x[0]).shape == (len(world.combinations),)
     assert world.posterior_mean(x, 1.0, 0.5).shape == x.shape and world.log_prob(x[:0]).shape == (0,)
 
@@ -246,6 +250,10 @@ def test_errors_say_what_to_write():
         Sprites(8, radii=(5,))
     with pytest.raises(ArgumentError, match="8 to 64"):
         Sprites(100)
+    with pytest.raises(DataError, match="templates hold 0 and 1"):
+        TemplateMixture([[0.0, 0.5]])
+    with pytest.raises(ArgumentError, match="flip is a probability"):
+        world.unflipped(np.zeros((1, 1, 8, 8)), 1.5)
     with pytest.raises(ArgumentError, match="under 1/2"):
         Sprites(8, flip=0.5)
     with pytest.raises(ArgumentError, match="positive"):

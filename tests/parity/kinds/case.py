@@ -11,7 +11,7 @@ FLOAT64 = 1e-8  # times the largest entry, where that is above 1; the cases' own
 
 
 class Case:
-    """One folder. `case["out__0"]` is an array; `case.of("p__")` all arrays with that prefix, by the rest of the name."""
+    """One folder. `case["out__0"]` is an array, `case.of("p__")` all with that prefix by the rest of their names."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -26,6 +26,9 @@ class Case:
 
     def __contains__(self, name):
         return name in self.arrays
+
+    def get(self, name):
+        return self.arrays.get(name)
 
     def of(self, prefix):
         return {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
@@ -71,7 +74,9 @@ class Comparison:
             self.lines.append(f"{name}: shape {ours.shape}, expected {theirs.shape}")
             return
         with np.errstate(invalid="ignore"):
-            same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) if theirs.dtype.kind == "f" else ours == theirs
+            same = (
+                (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) if theirs.dtype.kind == "f" else ours == theirs
+            )
             error = np.where(same, 0.0, np.abs(ours.astype(float) - theirs.astype(float)))
         error, allowed = float(error.max(initial=0)), self.case.tolerance(name)
         if not error <= allowed:  # so that a NaN fails

@@ -28,7 +28,9 @@ def run(case):
 def measure(case, module, call=None):
     """Load, run forward and back, and compare everything the case holds."""
     module.double()
-    module.load_state_dict({name: Tensor(a) for prefix in ("p__", "buf_before__") for name, a in case.of(prefix).items()})
+    module.load_state_dict(
+        {name: Tensor(a) for prefix in ("p__", "buf_before__") for name, a in case.of(prefix).items()}
+    )
     module.eval() if "_eval" in case.name or case.note.startswith("eval") else module.train()
     inputs = case.inputs()
     outputs = flat((call or (lambda m, *xs: m(*xs)))(module, *inputs))
@@ -44,8 +46,8 @@ def measure(case, module, call=None):
 
 def gradients(case, outputs, targets):
     """The gradients of sum(out * cot) with respect to `targets`, by their names in the case."""
-    pairs = [(y, Tensor(case[f"cot__{i}"].reshape(y.shape))) for i, y in enumerate(outputs) if f"cot__{i}" in case]
-    pairs = [(y, cot) for y, cot in pairs if y.requires_grad]
+    pairs = [(y, case.get(f"cot__{i}")) for i, y in enumerate(outputs) if y.requires_grad]
+    pairs = [(y, Tensor(cot)) for y, cot in pairs if cot is not None and cot.shape == y.shape]
     if not pairs or not targets:
         return {}
     ys, cots = zip(*pairs)
@@ -171,7 +173,7 @@ def _attention(case, described):
     """MultiheadAttention's written form leaves out the heads, batch_first and the mask."""
     p = case.of("p__")
     width = p["out_proj.weight"].shape[0]
-    weights = case["out__1"] if "out__1" in case else None
+    weights = case.get("out__1")
     per_head = weights is not None and weights.ndim == 4
     options = {"bias": "in_proj_bias" in p, "add_bias_kv": "bias_k" in p}
     if "k_proj_weight" in p:

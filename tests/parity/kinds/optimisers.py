@@ -30,16 +30,21 @@ BETAS = ((0.9, 0.999), (0.5, 0.999), (0.9, 0.99))
 
 def _grid(build, **choices):
     """Optimisers with every combination of settings."""
-    return [
-        lambda p, settings=dict(zip(choices, values)): build(p, **settings)
-        for values in itertools.product(*choices.values())
-    ]
+    settings = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+    return [lambda p, s=s: build(p, **s) for s in settings]
 
 
 GUESSED = {
-    "optim_nesterov": lambda: _grid(optim.SGD, lr=RATES, momentum=(0.9, 0.8, 0.5), nesterov=(True,), weight_decay=DECAYS),
+    "optim_nesterov": lambda: _grid(
+        optim.SGD, lr=RATES, momentum=(0.9, 0.8, 0.5), nesterov=(True,), weight_decay=DECAYS
+    ),
     "optim_rmsprop": lambda: _grid(
-        optim.RMSprop, lr=RATES, alpha=(0.99, 0.9, 0.95), momentum=(0.0, 0.9), centered=(False, True), weight_decay=DECAYS
+        optim.RMSprop,
+        lr=RATES,
+        alpha=(0.99, 0.9, 0.95),
+        momentum=(0.0, 0.9),
+        centered=(False, True),
+        weight_decay=DECAYS,
     ),
     "optim_adadelta": lambda: _grid(optim.Adadelta, lr=(1.0, *RATES), rho=(0.9, 0.95), weight_decay=DECAYS),
     "optim_adamax": lambda: _grid(optim.Adamax, lr=RATES, betas=BETAS, weight_decay=DECAYS),
@@ -108,33 +113,29 @@ def _schedules():
     """Name -> schedules, the first of which is what the bundled cases have: warm-up over 5 of 20 steps."""
     s = optim.lr_scheduler
 
-    def warmed(then):
-        return [lambda o, f=f: s.SequentialLR(o, [s.LinearLR(o, 1e-8, 1.0, 5), f(o)], milestones=[5]) for f in then]
+    def each(build, *choices):
+        return [lambda o, c=c: build(o, *c) for c in itertools.product(*choices)]
 
+    ends = (0.0, 0.01, 0.001)
+    milestones = ([5, 10], [7, 14], [10, 15], [5, 15], [5, 10, 15], [8, 14], [6, 12])
     return {
-        "exp": [lambda o, g=g: s.ExponentialLR(o, g) for g in (0.9, 0.95, 0.8, 0.99)],
-        "step": [lambda o, n=n, g=g: s.StepLR(o, n, g) for n in (7, 5, 10, 3) for g in (0.5, 0.1, 0.9)],
-        "multistep": [
-            lambda o, m=m, g=g: s.MultiStepLR(o, m, g)
-            for m in ([5, 10], [7, 14], [10, 15], [5, 15], [5, 10, 15], [8, 14], [6, 12]) for g in (0.5, 0.1, 0.3)
-        ],
-        "cosine_warmup": [lambda o: s.cosine_with_warmup(o, 5, 20)],
-        "linear_warmup": [lambda o: s.linear_with_warmup(o, 5, 20)],
-        "constant_warmup": [lambda o: s.constant_with_warmup(o, 5)],
-        "cosine": [lambda o, t=t, e=e: s.CosineAnnealingLR(o, t, e) for t in (20, 10, 19, 5) for e in (0.0, 0.01, 0.001)],
-        "cosine_restarts": [
-            lambda o, t=t, m=m, e=e: s.CosineAnnealingWarmRestarts(o, t, m, e)
-            for t in (5, 10, 4, 7) for m in (1, 2) for e in (0.0, 0.01, 0.001)
-        ],
-        "onecycle": [lambda o, m=m: s.OneCycleLR(o, m, total_steps=20) for m in (0.1, 0.2, 0.5, 1.0)],
-        "linear": [
-            lambda o, a=a, b=b, n=n: s.LinearLR(o, a, b, n) for a in (1 / 3, 1.0, 0.1) for b in (1.0, 0.0, 0.1) for n in (5, 10, 20)
-        ],
-        "constant": [lambda o, f=f, n=n: s.ConstantLR(o, f, n) for f in (1 / 3, 0.5, 0.1) for n in (5, 10)],
-        "poly": [lambda o, n=n, p=p: s.PolynomialLR(o, n, p) for n in (20, 10, 5) for p in (1.0, 2.0, 0.5)],
-        "invsqrt": [lambda o, n=n: s.inverse_sqrt_with_warmup(o, n) for n in (5, 4, 10)],
-        "warmed": warmed([lambda o: s.CosineAnnealingLR(o, 15)]),
-    }  # fmt: skip
+        "exp": each(s.ExponentialLR, (0.9, 0.95, 0.8, 0.99)),
+        "step": each(s.StepLR, (7, 5, 10, 3), (0.5, 0.1, 0.9)),
+        "multistep": each(s.MultiStepLR, milestones, (0.5, 0.1, 0.3)),
+        "cosine_warmup": each(s.cosine_with_warmup, (5, 4, 10), (20,)),
+        "linear_warmup": each(s.linear_with_warmup, (5, 4, 10), (20,)),
+        "constant_warmup": each(s.constant_with_warmup, (5, 4, 10)),
+        "cosine": each(s.CosineAnnealingLR, (20, 10, 19, 5), ends),
+        "cosine_restarts": each(s.CosineAnnealingWarmRestarts, (5, 10, 4, 7), (1, 2), ends),
+        "onecycle": each(
+            lambda o, m, c: s.OneCycleLR(o, m, total_steps=20, cycle_momentum=c), (0.1, 0.2, 0.5, 1.0), (False, True)
+        ),
+        "linear": each(s.LinearLR, (1 / 3, 1.0, 0.1), (1.0, 0.0, 0.1), (5, 10, 20)),
+        "constant": each(s.ConstantLR, (1 / 3, 0.5, 0.1), (5, 10)),
+        "poly": each(s.PolynomialLR, (20, 10, 5), (1.0, 2.0, 0.5)) + each(s.polynomial_with_warmup, (5, 4), (20,)),
+        "invsqrt": each(s.inverse_sqrt_with_warmup, (5, 4, 10)),
+        "noam": each(s.noam, (64, 512, 32, 16, 12), (5, 4, 10)),
+    }
 
 
 SCHEDULES = {
@@ -155,7 +156,7 @@ SCHEDULES = {
     "inverse_sqrt": "invsqrt",
     "invsqrt": "invsqrt",
     "inv_sqrt": "invsqrt",
-    "noam": "invsqrt",
+    "noam": "noam",
 }
 
 

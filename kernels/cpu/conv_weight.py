@@ -1,0 +1,129 @@
+"""The gradient of a convolution for its weight: products over all places, cut into a fixed number of parts.
+
+    dw[o, c, t] = sum over n, q of g[n, o, q] x[n, c, stride q - padding + dilation t]
+
+The places are cut into parts by the shapes alone; each part is summed by one thread, and the parts are added in order.
+Floor: 2 N P O C T operations, as many as the convolution itself.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from .blas import gemm_tn, gemm_tt, single_threaded_blas
+from .columns import BLOCK, FEW, TASKS, gather, gather_rows, inside, line_of, padded, three
+from .compile import kernel
+
+F = np.float32
+# parts[i, o, (t, c)] is the sum over the i-th part of the places.
+
+
+@kernel
+def products_many(x, g, parts, groups, count, taps, stride, start, step, block, rows):
+    """For any number of channels. A task is one part, one group and `rows` tap rows."""
+    N, C, O = x.shape[0], x.shape[4], g.shape[4]
+    places, channels, outputs = N * count[0] * count[1] * count[2], C // groups, O // groups
+    one_tap = taps[0] * taps[1] * taps[2] == 1 and start[0] == 0 and start[1] == 0 and start[2] == 0
+    as_it_is = one_tap and count[0] == x.shape[1] and count[1] == x.shape[2] and count[2] == x.shape[3]
+    flat_x, flat_g = x.reshape(x.size // C, C), g.reshape(g.size // O, O)
+    several, width = taps[0] * taps[1] // rows, taps[2] * channels
+    for task in prange(parts.shape[0] * groups * several):
+        part, group, row = task // (groups * several), task // several % groups, task % several * rows
+        begin, end = places * part // parts.shape[0], places * (part + 1) // parts.shape[0]
+        to = parts[part, group * outputs : (group + 1) * outputs, row * width : (row + rows) * width]
+        for first in range(begin, end, block):  # the first product writes, the others add
+            last = min(end, first + block)
+            if as_it_is:
+                seen = flat_x[first:last, group * channels : (group + 1) * channels]
+            else:
+                seen = np.empty((last - first, rows * width), np.float32)
+                gather(x, seen, first, last, group * channels, channels, count, taps, stride, start, step, row, rows)
+            gemm_tn(flat_g[first:last, group * outputs : (group + 1) * outputs], seen, to, first > begin)
+
+
+@kernel
+def products_few_in(x, g, parts, groups, count, taps, stride, start, step, block):
+    """For up to FEW channels of x a group."""
+    N, C, O = x.shape[0], x.shape[4], g.shape[4]
+    places, channels, outputs, K = N * count[0] * count[1] * count[2], C // groups, O // groups, parts.shape[2]
+    flat_g = g.reshape(g.size // O, O)
+    for task in prange(parts.shape[0] * groups):
+        part, group = task // groups, task % groups
+        begin, end = places * part // parts.shape[0], places * (part + 1) // parts.shape[0]
+        to = parts[part, group * outputs : (group + 1) * outputs]
+        for first in range(begin, end, block):  # the first product writes, the others add
+            last = min(end, first + block)
+            seen = np.empty((K, last - first), np.float32)
+            gather_rows(x, seen, first, last, group * channels, channels, count, taps, stride, start, step)
+            gemm_tt(flat_g[first:last, group * outputs : (group + 1) * outputs], seen, to, first > begin)
+
+
+@kernel
+def products_few_out(x, g, parts, count, taps, stride, start):
+    """For up to FEW outputs, one group and step 1."""
+    N, D, H, W, C = x.shape
+    O = g.shape[4]
+    places, width = N * count[0] * count[1] * count[2], taps[2] * C
+    flat_g = g.reshape(g.size // O, O)
+    for part in prange(parts.shape[0]):
+        parts[part] = F(0)
+        for p in range(places * part // parts.shape[0], places * (part + 1) // parts.shape[0]):
+            n, q_d, q_h = line_of(p, count)
+            w = p % count[2] * stride[2] + start[2]
+            a = min(max(0, -w), taps[2]) * C
+            b = max(a, min(taps[2], W - w) * C)
+            for r in range(taps[0] * taps[1]):
+                d = q_d * stride[0] + start[0] + r // taps[1]
+                h = q_h * stride[1] + start[1] + r % taps[1]
+                if 0 <= d < D and 0 <= h < H:
+                    seen = x[n, d, h].reshape(W * C)[w * C + a : w * C + b]
+                    for o in range(O):
+                        factor = flat_g[p, o]
+                        to = parts[part, o, r * width + a : r * width + b]
+                        for c in range(b - a):
+                            to[c] += factor * seen[c]
+
+
+@kernel
+def add_parts(parts, total, channels):
+    """total[o, c, t] = the sum of parts[:, o, (t, c)], in order."""
+    for o in prange(total.shape[0]):
+        to = parts[0, o]
+        for part in range(1, parts.shape[0]):
+            row = parts[part, o]
+            for k in range(row.size):
+                to[k] += row[k]
+        for c in range(channels):
+            for t in range(total.shape[2]):
+                total[o, c, t] = to[t * channels + c]
+
+
+def correlate(x, g, kernel_size, window):
+    """dw[o, c, t] = sum over n, q of g[n, o, q] x[n, c, stride q - padding + dilation t].
+
+    x (N, C, ...), g (N, O, ...) -> (O, C / groups, *kernel_size); none of them empty.
+    """
+    stride, padding, dilation, groups = window
+    x, g = inside(x), inside(g)
+    O, channels, T = g.shape[4], x.shape[4] // groups, math.prod(kernel_size)
+    taps, count = three(kernel_size, 1), g.shape[1:4]
+    places, K = g.shape[0] * math.prod(count), T * channels
+    geometry = count, taps, three(stride, 1), three([-p for p in padding], 0)
+    step = three(dilation, 1)
+    few_out = groups == 1 and O <= FEW and step == (1, 1, 1) and channels > FEW
+    rows = 1 if taps[2] * channels >= 64 and not few_out else taps[0] * taps[1]
+    tasks = groups * (taps[0] * taps[1] // rows)
+    parts = np.empty((max(1, min(-(-TASKS // tasks), places // 256)), O, K), np.float32)
+    block = max(16, min(BLOCK // (K if channels <= FEW else rows * taps[2] * channels), 4096))
+    dw = np.empty((O, channels, T), np.float32)
+    with single_threaded_blas:
+        if few_out:
+            products_few_out(x, g, parts, *geometry)
+        elif channels <= FEW:
+            x, start = padded(x, *geometry, step)
+            products_few_in(x, g, parts, groups, *geometry[:3], start, step, block)
+        else:
+            products_many(x, g, parts, groups, *geometry, step, block, rows)
+    add_parts(parts, dw, channels)
+    return dw.reshape(O, channels, *kernel_size)
