@@ -3,9 +3,9 @@
 #
 # What does it mean to learn a distribution, and how do you tell whether you did?
 #
-# A generative model is a probability distribution that you can draw from. A good one is hard to tell from the
-# world it was learned from. This lesson makes "hard to tell" a number. It uses worlds whose truth we know, so every
-# result stands beside the best that is possible.
+# A generative model is a probability distribution that you can draw from. A good one is hard to tell from the world
+# it was learned from. This lesson makes "hard to tell" a number. It uses worlds whose truth we know, so every result
+# stands beside the best that is possible.
 #
 # 1. a die, and the model that fits it best
 # 2. likelihood: what a model pays for every surprise
@@ -34,9 +34,9 @@ g = lesson.generator
 #
 # Somebody rolls a loaded die 30 times and shows us the rolls. Which die was it?
 #
-# A model of a die is six numbers q_1 ... q_6 that add up to 1. Under it, the rolls have the probability
-# q_1^n_1 * ... * q_6^n_6, where n_i counts how often side i came up. Seen as a function of q this is the
-# **likelihood**. Fisher's proposal (1922): take the q that makes it largest. With the sum held at 1 the answer is
+# A model of a die is six numbers q_1 ... q_6 that add up to 1. Under it, the rolls have the probability q_1^n_1 * ...
+# * q_6^n_6, where n_i counts how often side i came up. Seen as a function of q this is the **likelihood**. Fisher's
+# proposal (1922): take the q that makes it largest. With the sum held at 1 the answer is
 #
 #     q_i = n_i / N
 #
@@ -103,8 +103,9 @@ print(f"  price on new rolls          {entropy(p) + kl(p, share):.3f}           
 #
 # ## 3. How far is the fit from the truth?
 #
-# Repeat the whole story many times: roll N times, fit, measure KL(p || q). Before looking, let us predict it. Near the
-# truth KL is a parabola, KL = 1/2 sum_i (q_i - p_i)^2 / p_i. Counts scatter by E(q_i - p_i)^2 = p_i (1 - p_i) / N. So
+# Repeat the whole story many times: roll N times, fit, measure KL(p || q). Before looking, let us predict it. Near
+# the truth KL is a parabola, KL = 1/2 sum_i (q_i - p_i)^2 / p_i. Counts scatter by E(q_i - p_i)^2 = p_i (1 - p_i) /
+# N. So
 #
 #     E KL(p || q)  =  1/2 sum_i (1 - p_i) / N  =  (k - 1) / (2 N)                           (after Wilks 1938)
 #
@@ -145,8 +146,8 @@ with lesson.figure("dice", "Each free parameter costs half an observation.", siz
     axes.legend()
 
 # %% [markdown]
-# With 30 rolls the mean is not quite there, and some fits were left out: a side that never came up gets q = 0, and the
-# first time it does come up the model pays log 1/0. An infinite price for one surprise: likelihood punishes
+# With 30 rolls the mean is not quite there, and some fits were left out: a side that never came up gets q = 0, and
+# the first time it does come up the model pays log 1/0. An infinite price for one surprise: likelihood punishes
 # overconfidence without mercy. (Exercise 3 repairs it with Laplace's pseudo-counts.)
 
 # %%
@@ -165,12 +166,12 @@ lesson.proof(
 # %% [markdown]
 # ## 4. Four ways to measure a distance
 #
-# "A generative model minimises the statistical difference between its samples and the data." One often reads that, and
-# it is only half a sentence. *Which* difference? Here are four, for densities p (the world) and q (the model):
+# "A generative model minimises the statistical difference between its samples and the data." One often reads that,
+# and it is only half a sentence. *Which* difference? Here are four, for densities p (the world) and q (the model):
 #
 #     forward KL       KL(p || q) = E_p[log p/q]               what maximum likelihood minimises
 #     reverse KL       KL(q || p) = E_q[log q/p]               what variational inference minimises (lesson 10)
-#     Jensen-Shannon   1/2 KL(p || m) + 1/2 KL(q || m),        what a GAN minimises, if its critic is perfect (lesson 14)
+#     Jensen-Shannon   1/2 KL(p || m) + 1/2 KL(q || m),        what a GAN with a perfect critic minimises (lesson 14)
 #                      where m = (p + q) / 2
 #     Wasserstein-1    the least mean distance that mass       what a WGAN approximates (lesson 16)
 #                      must be carried to turn q into p
@@ -219,8 +220,8 @@ lesson.table(
 
 # %% [markdown]
 # KL grows without bound (it is 1/2 (distance / width)^2). JS is nearly ln 2 = 0.693 as soon as the bumps no longer
-# touch, and then it is *flat*: a model that follows its slope goes nowhere. W1 is simply how far apart they are. That flat
-# line is the reason that WGAN exists (Arjovsky, Chintala & Bottou 2017, figure 1).
+# touch, and then it is *flat*: a model that follows its slope goes nowhere. W1 is simply how far apart they are. That
+# flat line is the reason that WGAN exists (Arjovsky, Chintala & Bottou 2017, figure 1).
 #
 # **Second experiment: one bump for two.** The world has two bumps, 70% and 30%. The model is a single Gaussian, so it
 # must be wrong. How, depends on the divergence. To leave no doubt about optimisers we simply try a fine grid of means
@@ -260,18 +261,19 @@ with lesson.figure("divergences", "The divergence decides the mistake.", columns
 
 # %% [markdown]
 # Forward KL pays when the model gives too little to what happens, so it covers everything and fills the empty valley:
-# its answer is the world's own mean and spread, exactly. Reverse KL pays when the model does what never happens, so it
-# hides in the larger bump. JS does the same here. W1 minds how far mass must travel: to leave a third of it four steps
-# away is dear, so it covers both bumps too. A blurry sample and a missing mode are answers to two different questions.
+# its answer is the world's own mean and spread, exactly. Reverse KL pays when the model does what never happens, so
+# it hides in the larger bump. JS does the same here. W1 minds how far mass must travel: to leave a third of it four
+# steps away is dear, so it covers both bumps too. A blurry sample and a missing mode are answers to two different
+# questions.
 #
 # ## 5. Generative against discriminative
 #
 # To tell cats from dogs you can learn what cats and dogs look like, p(x | y) p(y), and apply Bayes' rule. That is a
-# *generative* classifier. Or you can learn the border alone, p(y | x): a *discriminative* one. Vapnik's advice was never to
-# solve a harder problem on the way. Ng & Jordan (2002) found that it is not so simple:
+# *generative* classifier. Or you can learn the border alone, p(y | x): a *discriminative* one. Vapnik's advice was
+# never to solve a harder problem on the way. Ng & Jordan (2002) found that it is not so simple:
 #
-#     the generative one approaches its best with  N ~ log(dimensions),  but its best is worse if its assumption is wrong;
-#     the discriminative one needs                 N ~ dimensions,       but ends at the best border there is.
+#     the generative one comes near its best with N ~ log(dimensions), but its best is worse if its assumption is wrong;
+#     the discriminative one needs N ~ dimensions, but ends at the best border there is.
 #
 # So there should be a crossing. Our world: two classes of 16 features, Gaussian, with *correlated* noise.
 #
@@ -344,9 +346,9 @@ print(
 )
 
 # %% [markdown]
-# There it is: with few examples the model with the *wrong* assumption wins, with many it loses. (That logistic regression
-# gains so little up to 40 examples is no accident either: 17 weights can part so few points without a mistake in many
-# ways, and nothing says which is right.)
+# There it is: with few examples the model with the *wrong* assumption wins, with many it loses. (That logistic
+# regression gains so little up to 40 examples is no accident either: 17 weights can part so few points without a
+# mistake in many ways, and nothing says which is right.)
 
 # %%
 first = int(np.argmax(lr < nb))  # the first size at which logistic regression is ahead
@@ -374,12 +376,12 @@ lesson.proof("crossing", crossing, "examples")
 # %% [markdown]
 # ## 6. Real digits: what only a generative model can do
 #
-# 1797 handwritten digits come with minigen: 8x8 pixels, each with 0 to 16 drops of ink. We learn from the first 1000 of
-# the file and test on the last 447, by other hands.
+# 1797 handwritten digits come with minigen: 8x8 pixels, each with 0 to 16 drops of ink. We learn from the first 1000
+# of the file and test on the last 447, by other hands.
 #
-# The same two classifiers. Naive Bayes gives each of the 10 classes, each of the 64 pixels, a categorical distribution
-# over 17 levels: section 1's die, 640 times. (With a pseudo-count of 0.1, see exercise 3.) Logistic regression has ten
-# outputs and a softmax.
+# The same two classifiers. Naive Bayes gives each of the 10 classes, each of the 64 pixels, a categorical
+# distribution over 17 levels: section 1's die, 640 times. (With a pseudo-count of 0.1, see exercise 3.) Logistic
+# regression has ten outputs and a softmax.
 #
 # Naive Bayes is a full model p(x, y). So it can do three things more:
 #
@@ -454,7 +456,8 @@ lesson.table(["rows seen", *map(str, seen_rows)], [[name, *a] for name, a in acc
 # With the whole picture the discriminative model is ahead. With half of it gone, the generative one is: it was never
 # asked to learn p(y | x), so it does not mind which part of x is left.
 #
-# Last, let it draw. A row of real digits, a row from independent pixels, and a row from naive Bayes, one of each class:
+# Last, let it draw. A row of real digits, a row from independent pixels, and a row from naive Bayes, one of each
+# class:
 
 # %%
 
@@ -493,10 +496,10 @@ with lesson.figure("missing", "A generative model can leave out what it does not
 #
 # - That likelihood is the only measure. A model can have a fine likelihood and ugly samples, or the reverse (Theis,
 #   van den Oord & Bethge 2016). Lesson 37 compares the measures.
-# - That naive Bayes always wins with few data. Here both borders are linear and the world is Gaussian, which made the errors
-#   exact. Elsewhere it depends on how wrong the assumption is.
-# - Continuous data deserve care: a *density* can exceed 1, so its -log can be negative, and it changes with the unit of x.
-#   Exercise 5 of lesson 10 shows how that is misused.
+# - That naive Bayes always wins with few data. Here both borders are linear and the world is Gaussian, which made the
+#   errors exact. Elsewhere it depends on how wrong the assumption is.
+# - Continuous data deserve care: a *density* can exceed 1, so its -log can be negative, and it changes with the unit
+#   of x. Exercise 5 of lesson 10 shows how that is misused.
 #
 # Where next: lesson 2 builds the `backward()` that we used here without asking.
 

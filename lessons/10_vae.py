@@ -4,8 +4,9 @@
 # How do you learn what causes pictures, when nobody ever shows you a cause?
 #
 # A handwritten three has causes: which digit, how slanted, how thick the pen. We see only pixels. The variational
-# autoencoder (Kingma & Welling 2013; Rezende, Mohamed & Wierstra 2014) learns a decoder, from causes to pictures, and an
-# encoder that guesses the causes back. Both climb one number, a bound on the likelihood. We go to that number slowly:
+# autoencoder (Kingma & Welling 2013; Rezende, Mohamed & Wierstra 2014) learns a decoder, from causes to pictures, and
+# an encoder that guesses the causes back. Both climb one number, a bound on the likelihood. We go to that number
+# slowly:
 #
 # 1. a cause behind every x, and why its likelihood is an integral that we cannot do
 # 2. a bound that we can: the ELBO, and its tighter sister IWAE
@@ -45,8 +46,8 @@ def array(x):
 # %% [markdown]
 # ## 1. A cause behind every x
 #
-# Here is the smallest world with hidden causes, probabilistic PCA (Tipping & Bishop 1999). Three numbers z, drawn from
-# N(0, I), make twelve numbers x:
+# Here is the smallest world with hidden causes, probabilistic PCA (Tipping & Bishop 1999). Three numbers z, drawn
+# from N(0, I), make twelve numbers x:
 #
 #     z ~ N(0, I),        x = W z + m + s * noise
 #
@@ -81,8 +82,8 @@ def log_mean_exp(a, axis):
 
 
 # %% [markdown]
-# In general p(x) is the integral of p(x | z) p(z) over every possible z. The obvious way to compute it: draw many z from
-# the prior, and average p(x | z). That is unbiased. Let us see how it does for one x.
+# In general p(x) is the integral of p(x | z) p(z) over every possible z. The obvious way to compute it: draw many z
+# from the prior, and average p(x | z). That is unbiased. Let us see how it does for one x.
 
 # %%
 x = draw(1, g)[0]
@@ -102,13 +103,13 @@ print(f"  exactly                  {exact:.2f}")
 #
 # ## 2. A bound that we can compute
 #
-# So let somebody tell us where to look: draw z from a q(z | x) that favours likely causes, and divide by q to make up for
-# it. By Jensen's inequality (log is concave),
+# So let somebody tell us where to look: draw z from a q(z | x) that favours likely causes, and divide by q to make up
+# for it. By Jensen's inequality (log is concave),
 #
 #     log p(x) = log E_q[ p(x, z) / q(z | x) ]  >=  E_q[ log p(x, z) - log q(z | x) ]  =  ELBO
 #
-# and the gap has a name: it is KL(q(z | x) || p(z | x)), how wrong q is about the causes. A perfect q has no gap at all.
-# With k draws inside the logarithm the bound is tighter (Burda, Grosse & Salakhutdinov 2015):
+# and the gap has a name: it is KL(q(z | x) || p(z | x)), how wrong q is about the causes. A perfect q has no gap at
+# all. With k draws inside the logarithm the bound is tighter (Burda, Grosse & Salakhutdinov 2015):
 #
 #     IWAE_k = E[ log 1/k sum_i p(x, z_i) / q(z_i | x) ],      ELBO = IWAE_1 <= IWAE_k <= log p(x)
 #
@@ -136,9 +137,11 @@ for name, (mean, covariance) in guesses.items():
 lesson.table(["q(z | x)", "ELBO", "IWAE_100", "log p(x)", "gap of the ELBO", "KL(q || posterior)"], rows)
 
 # %% [markdown]
-# The gap is the KL to the digit, and the true posterior has none: there *every* draw gives log p(x), without any spread.
+# The gap is the KL to the digit, and the true posterior has none: there *every* draw gives log p(x), without any
+# spread.
 #
-# Written another way, with log p(x, z) = log p(x | z) + log p(z), the same ELBO is what the name "autoencoder" comes from:
+# Written another way, with log p(x, z) = log p(x | z) + log p(z), the same ELBO is what the name "autoencoder" comes
+# from:
 #
 #     ELBO = E_q[ log p(x | z) ]  -  KL( q(z | x) || p(z) )            (Kingma & Welling 2013, eq. 3)
 #            reconstruction          nats that z carries
@@ -152,8 +155,9 @@ lesson.table(["q(z | x)", "ELBO", "IWAE_100", "log p(x)", "gap of the ELBO", "KL
 #
 #     z = mu + sigma * noise                      (Kingma & Welling 2013, section 2.4)
 #
-# has the same distribution, and now dz/dmu = 1 and dz/dsigma = noise: plain arithmetic. Before we use it, let us see that
-# it is true, beside the older way (the score function: the slope of log q, times the loss), which is true as well.
+# has the same distribution, and now dz/dmu = 1 and dz/dsigma = noise: plain arithmetic. Before we use it, let us see
+# that it is true, beside the older way (the score function: the slope of log q, times the loss), which is true as
+# well.
 
 # %%
 lesson.section("3. How to follow a slope through a roll of the dice")
@@ -181,9 +185,9 @@ lesson.report("score function ", [by_score_function(e) for e in noises], truth=-
 #
 # ## 4. A world where everything is known
 #
-# Now the model. Twenty lines, and they are all of it: an encoder gives the mean and log variance of q, a decoder gives
-# p(x | z). (Log variance, so that it can be any number; sigma is exp(log_var / 2), and exercise 4 shows what happens to
-# those who forget the half.)
+# Now the model. Twenty lines, and they are all of it: an encoder gives the mean and log variance of q, a decoder
+# gives p(x | z). (Log variance, so that it can be any number; sigma is exp(log_var / 2), and exercise 4 shows what
+# happens to those who forget the half.)
 
 # %%
 
@@ -251,10 +255,10 @@ def measure(model, x, k):
 # First the twelve-number world. Encoder and decoder are single linear layers, and one more parameter is the noise. We
 # offer *five* causes where the world has three.
 #
-# What is the right answer? The maximum-likelihood solution is known in closed form (Tipping & Bishop 1999, eq. 7-8): take
-# the eigenvalues l_i of the sample covariance, largest first. The noise is the mean of the ones left over, s^2, and the
-# columns of W are the first eigenvectors times sqrt(l_i - s^2). So the VAE can be judged against *the* optimum, and by exact
-# likelihood, since a linear decoder gives a Gaussian.
+# What is the right answer? The maximum-likelihood solution is known in closed form (Tipping & Bishop 1999, eq. 7-8):
+# take the eigenvalues l_i of the sample covariance, largest first. The noise is the mean of the ones left over, s^2,
+# and the columns of W are the first eigenvectors times sqrt(l_i - s^2). So the VAE can be judged against *the*
+# optimum, and by exact likelihood, since a linear decoder gives a Gaussian.
 
 # %%
 lesson.section("4. A world where everything is known")
@@ -324,17 +328,18 @@ with lesson.figure("linear", "Three causes speak, two are silent, as they should
     axes.legend()
 
 # %% [markdown]
-# A silent cause is called *posterior collapse*, and it is much feared. Here it is simply right: there are three causes.
-# It is a fault only where a cause falls silent that had something to say. Watch the KL of each cause, and you will know.
+# A silent cause is called *posterior collapse*, and it is much feared. Here it is simply right: there are three
+# causes. It is a fault only where a cause falls silent that had something to say. Watch the KL of each cause, and you
+# will know.
 #
 # ## 5. Sprites: how close to the truth does a network come?
 #
-# Now bend it: put hidden layers in the encoder and the decoder, and the posterior is no longer Gaussian, nor known. But
-# the world can still be: sprites of 12x12 pixels, three shapes in two sizes at sixteen places, each pixel turned over
-# with a probability of 1%. `worlds.Sprites` knows log p(x) exactly.
+# Now bend it: put hidden layers in the encoder and the decoder, and the posterior is no longer Gaussian, nor known.
+# But the world can still be: sprites of 12x12 pixels, three shapes in two sizes at sixteen places, each pixel turned
+# over with a probability of 1%. `worlds.Sprites` knows log p(x) exactly.
 #
-# A pixel is 0 or 1, so the decoder gives 144 probabilities, and log p(x | z) is minus the binary cross entropy, *summed*
-# over pixels.
+# A pixel is 0 or 1, so the decoder gives 144 probabilities, and log p(x | z) is minus the binary cross entropy,
+# *summed* over pixels.
 
 # %%
 lesson.section("5. Sprites: how close to the truth does a network come?")
@@ -381,7 +386,9 @@ def dream(model, n, causes):
 dreams = dream(sprite_vae, 1000, 8).reshape(-1, 1, 12, 12)
 drawn = (g.uniform(dreams.shape) < dreams).astype(np.float32)
 modes, own = sprites.count_modes(drawn), sprites.count_modes(sprites.sample(1000, g))
-print(f"  of 1000 samples {modes.on_mode:.0%} are sprites of the world; {modes.hit} of its {modes.total} sprites appear")
+print(
+    f"  of 1000 samples {modes.on_mode:.0%} are sprites of the world; {modes.hit} of its {modes.total} sprites appear"
+)
 print(f"  (of 1000 real ones: {own.on_mode:.0%}, {own.hit})")
 lesson.images(
     "sprites",
@@ -392,16 +399,17 @@ lesson.images(
 )
 
 # %% [markdown]
-# From 45 nats to 17, where 12.7 is perfect. What is missing shows in the samples: some are two sprites at once. A
-# z between two kinds of picture must decode to something, and the prior puts mass there. That is the VAE's characteristic
-# fault. It is not blur from "a pixel loss".
+# From 45 nats to 17, where 12.7 is perfect. What is missing shows in the samples: some are two sprites at once. A z
+# between two kinds of picture must decode to something, and the prior puts mass there. That is the VAE's
+# characteristic fault. It is not blur from "a pixel loss".
 #
 # ## 6. Real digits
 #
-# The bundled digits: 8x8 pixels with 0 to 16 drops of ink. 1000 to learn from, 350 to choose settings with, and 447 by
-# other hands for the test, in the order of the file. A pixel is one of 17 levels, so the decoder gives 64 x 17 logits and
-# p(x | z) is a product of categoricals. This is a probability, not a density: nothing is dequantised, and nats can be
-# compared. Pixels that know nothing of each other cost 106.3 nats (lesson 1). Naive Bayes, which knows the class, 99.9.
+# The bundled digits: 8x8 pixels with 0 to 16 drops of ink. 1000 to learn from, 350 to choose settings with, and 447
+# by other hands for the test, in the order of the file. A pixel is one of 17 levels, so the decoder gives 64 x 17
+# logits and p(x | z) is a product of categoricals. This is a probability, not a density: nothing is dequantised, and
+# nats can be compared. Pixels that know nothing of each other cost 106.3 nats (lesson 1). Naive Bayes, which knows
+# the class, 99.9.
 #
 # A thousand pictures are few. Half of the hidden units are dropped at each step (lesson 2), or the network learns the
 # pictures by heart: without that the test gets *worse* after 300 steps, to 130 nats.
@@ -473,13 +481,13 @@ curve = train(vae, digit_batch, steps, 3e-3, "digits")
 lesson.spend(3 * steps * 100 * operations(vae))
 elbo, iwae, kl = measure(vae, x_test, lesson.pick(500, quick=10, full=100))
 valid, _, _ = measure(vae, x_valid, 1)
-print(f"  -ELBO: on the {len(train_x)} trained on {np.mean(curve[-50:]):.1f} (with dropout), valid {valid:.1f}, test {elbo:.1f}")
+print(f"  -ELBO: training {np.mean(curve[-50:]):.1f} (with dropout), validation {valid:.1f}, test {elbo:.1f}")
 lesson.proof("digits, -ELBO/image", elbo, "nats", floor=(floor, "independent pixels"))
 lesson.proof("digits, -IWAE/image", iwae, "nats", floor=(floor, "independent pixels"))
 
 # %% [markdown]
-# Ten to fifteen nats a picture better than pixels that know nothing of each other. There is no optimum in these lines:
-# nobody knows the entropy of handwriting. (Lesson 19 gets lower still, by another road.)
+# Ten to fifteen nats a picture better than pixels that know nothing of each other. There is no optimum in these
+# lines: nobody knows the entropy of handwriting. (Lesson 19 gets lower still, by another road.)
 #
 # What did it learn? Let it dream, let it copy, and turn one cause at a time:
 
@@ -539,20 +547,20 @@ with lesson.figure("training", "The loss falls towards the data's own entropy.",
     axes[1].set(xlabel="cause, busiest first", ylabel="KL  [nats]", title="What each of 16 causes carries")
 
 # %% [markdown]
-# The watch for collapse: how many of the 16 causes speak? Burda et al. (2015) call a cause active if its mean moves, over
-# the data, with a variance above 0.01.
+# The watch for collapse: how many of the 16 causes speak? Burda et al. (2015) call a cause active if its mean moves,
+# over the data, with a variance above 0.01.
 
 # %%
 with minigen.no_grad():
     mu, _ = vae.posterior(x_test)
 active = int((array(mu).var(0) > 0.01).sum())
-print(f"  {active} of 16 causes are active, and carry {kl.sum():.1f} nats together; the other {16 - active} have collapsed")
+print(f"  {active} of 16 causes are active, and carry {kl.sum():.1f} nats together; {16 - active} have collapsed")
 
 # %% [markdown]
 # ## 7. Two causes only: a map, and the likelihood exactly
 #
-# With two causes we can look at all of them at once. And in two dimensions the integral can be done after all, by adding
-# up p(x | z) p(z) on a fine grid: the true likelihood of the model, to see how far the bounds are from it.
+# With two causes we can look at all of them at once. And in two dimensions the integral can be done after all, by
+# adding up p(x | z) p(z) on a fine grid: the true likelihood of the model, to see how far the bounds are from it.
 
 # %%
 lesson.section("7. Two causes only: a map, and the likelihood exactly")
@@ -623,16 +631,16 @@ with lesson.figure("map", "Where digits live in two dimensions.", columns=3, siz
 print(preview(mean_picture(flat, tensor(corners)), columns=n, gap=0))
 
 # %% [markdown]
-# Nobody told it what a digit is; the labels only colour the dots. Neighbouring causes give similar pictures, since q is
-# a small cloud and everything in the cloud must decode to the same x.
+# Nobody told it what a digit is; the labels only colour the dots. Neighbouring causes give similar pictures, since q
+# is a small cloud and everything in the cloud must decode to the same x.
 #
 # ## 8. Three losses that are not the ELBO
 #
-# In many tutorials the reconstruction is a *mean* over pixels, or a mean squared error, or has a weight such as 500 in
-# front, "to balance it". These train, and the pictures may please. But a weight w on the reconstruction is the bound of a
-# model whose pixels count w times. With a mean, w = 1/64: to that model a whole picture is worth one pixel, and no cause is
-# worth its KL. With 500 a picture is worth 500, and the prior is forgotten. Let us train all three, and judge all three by
-# the same ELBO:
+# In many tutorials the reconstruction is a *mean* over pixels, or a mean squared error, or has a weight such as 500
+# in front, "to balance it". These train, and the pictures may please. But a weight w on the reconstruction is the
+# bound of a model whose pixels count w times. With a mean, w = 1/64: to that model a whole picture is worth one
+# pixel, and no cause is worth its KL. With 500 a picture is worth 500, and the prior is forgotten. Let us train all
+# three, and judge all three by the same ELBO:
 
 # %%
 lesson.section("8. Three losses that are not the ELBO")
@@ -662,17 +670,18 @@ lesson.images(
 )
 
 # %% [markdown]
-# The mean dreams of one picture only, the average of all digits: 0 active causes, and the nats of independent pixels. The
-# 500 carries so much through z that it copies well, but its prior is a stranger to it: the dreams fall between the digits.
-# A weight on the KL can be a *choice* (beta-VAE, lesson 11). It should not be an accident.
+# The mean dreams of one picture only, the average of all digits: 0 active causes, and the nats of independent pixels.
+# The 500 carries so much through z that it copies well, but its prior is a stranger to it: the dreams fall between
+# the digits. A weight on the KL can be a *choice* (beta-VAE, lesson 11). It should not be an accident.
 #
-# Squared error is a likelihood too, if one says of what: (x - out)^2 / (2 s^2) + log s is a Gaussian with noise s, as in
-# section 4, where s was learned. Without the s it says that s^2 = 1/2, which for pixels between 0 and 1 is all noise.
+# Squared error is a likelihood too, if one says of what: (x - out)^2 / (2 s^2) + log s is a Gaussian with noise s, as
+# in section 4, where s was learned. Without the s it says that s^2 = 1/2, which for pixels between 0 and 1 is all
+# noise.
 #
 # ## The engine's own
 #
-# `minigen.models.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample. The same
-# weights give the same numbers:
+# `minigen.models.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample. The
+# same weights give the same numbers:
 
 # %%
 from minigen.models.vae import VAE as LibraryVAE
@@ -686,12 +695,13 @@ library.eval()
 with minigen.no_grad():
     same = array(library.encode(x_test)[0]) - array(vae.posterior(x_test)[0])
     theirs = -array(library.iwae(x_test, 20)).mean()
-print(f"\n  minigen.models.vae with these weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 is {theirs:.2f} nats")
+print(f"\n  minigen.models.vae, same weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 {theirs:.2f} nats")
 
 # %% [markdown]
 # ## What this lesson does not show
 #
-# - Convolutions: at 8x8 a fully connected network is enough. For larger pictures give `VAE` your own encoder and decoder.
+# - Convolutions: at 8x8 a fully connected network is enough. For larger pictures give `VAE` your own encoder and
+#   decoder.
 # - A better prior, a deeper hierarchy, a sharper posterior (flows: lesson 21). All of them close part of the gap.
 # - The ELBO judges a model, not a picture. Lesson 37 sets likelihood beside other measures.
 #

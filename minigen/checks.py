@@ -103,11 +103,11 @@ def _of_its_tensors(call, dtype):
         return x
 
     args, kwargs = _mapped(take, call.args), _mapped(take, call.kwargs)
-    if hasattr(call.function, "parameters"):
-        call.function.to(dtype)
 
     def function(*tensors):
         manual_seed(0)
+        if hasattr(call.function, "parameters"):
+            call.function.to(dtype)
         put = lambda x: tensors[x.index] if isinstance(x, _Place) else x
         result = call.function(*_mapped(put, args), **_mapped(put, kwargs))
         return [y for y in _tensors(result) if y.requires_grad] or result

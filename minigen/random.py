@@ -1,5 +1,4 @@
-"""Random numbers from a counter: the same seed gives the same numbers on the CPU and the GPU, on one thread
-or many.
+"""Random numbers from a counter: the same seed gives the same numbers on the CPU and the GPU, on one thread or many.
 
     g = Generator(7)
     g.normal((2, 3)), g.uniform(5), g.integers(0, 10, (4,)), g.permutation(52)      # plain arrays
@@ -8,11 +7,10 @@ or many.
     state = g.get_state(); g.set_state(state)                                       # three numbers: JSON
     will do
 
-A counter-based generator is a function: block number -> four random 32-bit words. Nothing is carried from
-one number to the next, so any block can be computed anywhere, by any thread, in any order. The function is
-Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), as in
-cuRAND, JAX and TensorFlow. The seed is its key; the 128-bit counter holds the block number (64 bits) and
-the stream (64 bits).
+A counter-based generator is a function: block number -> four random 32-bit words. Nothing is carried from one number
+to the next, so any block can be computed anywhere, by any thread, in any order. The function is Philox4x32-10
+(Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"), as in cuRAND, JAX and TensorFlow.
+The seed is its key; the 128-bit counter holds the block number (64 bits) and the stream (64 bits).
 
 Everything is written once, as array code that NumPy and CuPy both run. On the CPU a kernel does the same
 arithmetic faster, bit for bit. So that the bits agree, log, sin and cos are short polynomials here, of
@@ -97,9 +95,7 @@ class Generator:
         return child
 
     def reserve(self, words):
-        """Take enough blocks for so many 32-bit words. Returns (seed, stream, first block), for kernels
-        that draw.
-        """
+        """Take enough blocks for so many 32-bit words. Returns (seed, stream, first block), for kernels that draw."""
         with self._lock:
             first = self.counter
             self.counter = (first + -(-words // 4)) % 2**64
@@ -165,17 +161,13 @@ class Generator:
         return (rest + U(low % 2**64)).astype(np.int64).reshape(shape)
 
     def permutation(self, n, device="cpu"):
-        """The numbers 0 to n - 1 in random order: int64. Each has a random 64-bit key, and the keys are
-        sorted.
-        """
+        """The numbers 0 to n - 1 in random order: int64. Each has a random 64-bit key, and the keys are sorted."""
         n = _size(n)[0]
         keys = self._words64(n, device)
         return xp(keys).argsort(keys, kind="stable").astype(np.int64)
 
     def categorical(self, probabilities, shape=()):
-        """Indices drawn with the given probabilities (..., K), which need not sum to one: int64, shape +
-        (...).
-        """
+        """Indices drawn with the given probabilities (..., K), which need not sum to one: int64, shape + (...)."""
         lib = xp(probabilities)
         p = lib.asarray(probabilities).astype(np.float64)
         expect(p.ndim > 0 and p.shape[-1] > 0, "categorical: probabilities must be (..., K) with K > 0", p)

@@ -1,9 +1,8 @@
 """Matrix products in one thread pool: NumPy's own OpenBLAS, called from inside Numba's parallel loops.
 
-Two pools of threads fight: after a product OpenBLAS's threads spin for a while on the cores that Numba's
-now want, which costs up to 8 ms on two cores. So OpenBLAS is held at one thread while our kernels run, and
-its `sgemm` is called by Numba's threads, each on its own block. Afterwards its number of threads is what it
-was.
+Two pools of threads fight: after a product OpenBLAS's threads spin for a while on the cores that Numba's now want,
+which costs up to 8 ms on two cores. So OpenBLAS is held at one thread while our kernels run, and its `sgemm` is
+called by Numba's threads, each on its own block. Afterwards its number of threads is what it was.
 
     gemm_nn(A, B, C, beta)      C = A @ B   + beta C     for kernels: float32 matrices with unit column stride
     gemm_nt(A, B, C, beta)      C = A @ B.T + beta C     and any row stride; may be called inside prange
@@ -13,9 +12,8 @@ was.
     matmul(a, b)                matrices or stacks of them; transposed views are taken as they are
     linear(x, w, b)             x @ w.T + b, the bias added while the block is in the cache
 
-Where NumPy brings another BLAS (conda with MKL, macOS with Accelerate) there is no symbol to call: then
-gemm_* are plain loops (correct, some five times slower), and `matmul` and `linear` leave the products to
-`np.matmul`.
+Where NumPy brings another BLAS (conda with MKL, macOS with Accelerate) there is no symbol to call: then gemm_* are
+plain loops (correct, some five times slower), and `matmul` and `linear` leave the products to `np.matmul`.
 
 Floor of a product (M, K) @ (K, N): 2 M N K operations. The work is cut into blocks by the shape alone, so
 any number of threads gives the same bits.
@@ -88,9 +86,7 @@ def describe():
 
 
 class _SingleThreadedBlas:
-    """`with single_threaded_blas:` OpenBLAS on one thread. The outermost block of all threads restores the
-    number.
-    """
+    """`with single_threaded_blas:` OpenBLAS on one thread. The outermost block of all threads restores the number."""
 
     def __init__(self):
         self.lock, self.depth, self.before = threading.Lock(), 0, 1
@@ -151,9 +147,7 @@ if FOUND is not None:
 
     @inline_sums
     def step(A):
-        """Elements from row to row. A lone row's stride means nothing, and BLAS insists on at least its
-        length.
-        """
+        """Elements from row to row. A lone row's stride means nothing, and BLAS insists on at least its length."""
         return A.strides[0] // 4 if A.shape[0] > 1 else max(A.shape[1], 1)
 
     @inline_sums
@@ -300,9 +294,7 @@ if FOUND is not None:
 
 
 def as_stored(x):
-    """(x or its transpose, whether transposed): a view that BLAS can read, with unit column stride; else a
-    copy.
-    """
+    """(x or its transpose, whether transposed): a view that BLAS can read, with unit column stride; else a copy."""
     (rows, columns), (down, along) = x.shape[-2:], x.strides[-2:]
     if (along == 4 or columns == 1) and (rows == 1 or (down >= 4 * columns and down % 4 == 0)):
         return x, False

@@ -15,8 +15,7 @@ process loads it in milliseconds. Rules for whoever writes one:
 * The split of the work must follow from the shapes, never from the number of threads, and partial sums must
   be added in order: then one thread and sixteen give the same bits.
 * Sums may be reordered (that is what makes them vectorise), but NaN and Inf keep their meaning. Division by
-  zero gives Inf as in NumPy. There are no bounds checks: the Python function around the kernel checks
-  shapes.
+  zero gives Inf as in NumPy. There are no bounds checks: the Python function around the kernel checks shapes.
 * Few specialisations: the wrapper makes arrays contiguous, so that each kernel is compiled once.
 
 The cache holds machine code, which a loader trusts like a program: it lives in a folder that only its owner
@@ -48,8 +47,7 @@ if config.DISABLE_JIT:  # a learner's NUMBA_DISABLE_JIT=1: kernels in plain Pyth
 # Sums may be reordered and products fused into them. Not "nnan" or "ninf": masks hold -inf, and a NaN must
 # be seen. Not "arcp" or "afn": vector reciprocals by estimate turn 1/inf and 1/0 into NaN.
 REORDER = frozenset({"reassoc", "contract", "nsz"})
-# In a scalar helper the order written is the order meant: x - n*HIGH - n*LOW must not become x - n*(HIGH +
-# LOW).
+# In a scalar helper the order written is the order meant: x - n*HIGH - n*LOW must not become x - n*(HIGH + LOW).
 KEEP_ORDER = frozenset({"contract", "nsz"})
 # Only explicit prange loops become parallel; the other transforms cost compile time and split work by thread.
 PARALLEL = {
@@ -68,9 +66,7 @@ PARALLEL = {
 
 
 def inline(function):
-    """A scalar helper that is compiled into each kernel that calls it; its arithmetic keeps the order
-    written.
-    """
+    """A scalar helper that is compiled into each kernel that calls it; its arithmetic keeps the order written."""
     return numba.njit(forceinline=True, fastmath=set(KEEP_ORDER), error_model="numpy")(function)
 
 
@@ -108,9 +104,7 @@ def kernel(function=None, *, parallel=True, reads=None, exact=False):
 
 
 def for_any_strides(dispatcher, reads):
-    """`dispatcher`, compiled once, for arrays of which no stride is known; those named in `reads` may be
-    read-only.
-    """
+    """`dispatcher`, compiled once, for arrays of which no stride is known; those named in `reads` may be read-only."""
     names = dispatcher.py_func.__code__.co_varnames
 
     def general(name, argument):
@@ -168,9 +162,7 @@ def one_at_a_time(function):
 
 
 class _Forked(dict):
-    """Stands for `kernels._found` in a forked child: the threads did not come along, so there are no
-    kernels.
-    """
+    """Stands for `kernels._found` in a forked child: the threads did not come along, so there are no kernels."""
 
     def __missing__(self, key):
         say("forked from a process whose threads run kernels; here the definitions run instead (use spawn)")
@@ -189,15 +181,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 # ----------------------------------------------------------------------------------------------------------
-# The cache: one file a kernel and signature, named after everything its machine code depends on. There is
-# no index to tear, and processes that compile the same kernel at once write the same name, each by an
-# atomic rename.
+# The cache: one file a kernel and signature, named after everything its machine code depends on. There is no index to
+# tear, and processes that compile the same kernel at once write the same name, each by an atomic rename.
 
 
-CONSTANTS = (Number, str, bytes, tuple, type(None), numba.types.Type, numba.types.ExternalFunction)
+_said = set()
 
 
-def say(line, _said=set()):  # noqa: B006 (the default is the memory of what was said)
+def say(line):
     """Print one line on stderr, once in the life of the process."""
     if line not in _said:
         _said.add(line)
@@ -217,9 +208,7 @@ def cache_root():
 
 @cache
 def folder():
-    """The folder of this Python's and this CPU's kernels, made if need be; None (after one line) if it is
-    not safe.
-    """
+    """The folder of this Python's and this CPU's kernels, made if need be; None (after one line) if it is not safe."""
     try:
         root = cache_root()
         cpu = re.sub(r"\W", "", str(config.CPU_NAME or llvm.get_host_cpu_name()))
@@ -252,16 +241,16 @@ def unsafe(status, others=0o022):
     return None
 
 
+CONSTANTS = (Number, str, bytes, tuple, type(None), numba.types.Type, numba.types.ExternalFunction)
+
+
 def theirs(module):
-    """Whether a module is NumPy's, Numba's or Python's own: its version, not its code, is in the folder's
-    name.
-    """
+    """Whether a module is NumPy's, Numba's or Python's own: its version, not its code, is in the folder's name."""
     return (module or "").partition(".")[0] in ("numpy", "numba", "math", "builtins")
 
 
 def meaning(value, seen):
-    """All that a function's machine code depends on, as text: its bytecode, and the functions and constants
-    it names.
+    """All that a function's machine code depends on, as text: its bytecode, and the functions and constants it names.
 
     Numba alone looks at the file that the function stands in: it would go on running an old helper from
     another file, and compile everything anew for a changed comment.

@@ -1,5 +1,4 @@
-"""What every element-wise kernel shares: how arrays of any layout are walked, and loops made from a scalar
-function.
+"""What every element-wise kernel shares: how arrays of any layout are walked, and loops made from a scalar function.
 
 An element-wise kernel keeps the memory order of its input (channels-last stays channels-last), so it only
 needs the elements one after another as they lie in memory: `flat`. The loops cut them into chunks of fixed
@@ -24,9 +23,7 @@ SERIAL = 8192  # elements up to which starting the threads (1 to 3 us) costs mor
 
 
 def dense(x):
-    """x itself if its elements lie in memory without gaps, in any order of dimensions; else a copy that
-    does.
-    """
+    """x itself if its elements lie in memory without gaps, in any order of dimensions; else a copy that does."""
     if x.flags.carray or (x.flags.behaved and is_dense(x)):
         return x
     return np.array(x, order="K")
@@ -50,9 +47,7 @@ def flat(x):
 
 
 def like(x, model):
-    """x (of the same shape) in the memory order of `model`, which is dense: itself if it has it, else a
-    copy.
-    """
+    """x (of the same shape) in the memory order of `model`, which is dense: itself if it has it, else a copy."""
     if x.strides == model.strides and x.flags.behaved:
         return x
     copy = np.empty_like(model, dtype=x.dtype)

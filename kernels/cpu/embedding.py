@@ -1,8 +1,7 @@
 """Rows of a table by index, and the gradient: rows added back into the table.
 
-The gradient would race if each thread took some of the indices, since an index may occur twice. So each
-takes some of the columns instead and walks all the indices in order: no two write the same number, and the
-sums have one order.
+The gradient would race if each thread took some of the indices, since an index may occur twice. So each takes some of
+the columns instead and walks all the indices in order: no two write the same number, and the sums have one order.
 
 Floor: read a row, write a row: 8 bytes an element; the gradient also writes the whole table once.
 """

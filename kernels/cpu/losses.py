@@ -1,14 +1,12 @@
-"""Losses between two arrays of one shape, summed or element by element, and their gradients, in one pass
-each.
+"""Losses between two arrays of one shape, summed or element by element, and their gradients, in one pass each.
 
     loss_sum("mse", x, t)                      Σ (x - t)**2: no array of errors is made
     loss_each("mse", x, t)                     the errors
     loss_gradient("mse", g, x, t)              dL/dx; g is one number, or one an element
     bce_with_logits_sum / _each / _gradient    binary cross-entropy with the optional weight and pos_weight
 
-A loss is two lines of scalar arithmetic, its value and its slope in x; p is its parameter (beta of
-smooth_l1, delta of huber). A sum is made in chunks of fixed size, each by one task in float32, which are
-added in order in float64.
+A loss is two lines of scalar arithmetic, its value and its slope in x; p is its parameter (beta of smooth_l1, delta
+of huber). A sum is made in chunks of fixed size, each by one task in float32, which are added in order in float64.
 
 Floor: read x and t: 8 bytes an element; 12 in the gradient.
 """

@@ -3,9 +3,8 @@
 Layer norm and RMS norm work on rows that lie together in memory: one task takes some rows, and a row stays
 in the first cache through all its passes. Floor: read x, write y; 8 bytes an element, 12 in the gradient.
 
-Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So
-they share four loops that work on each pair alone, and a little float64 algebra on (N, C) arrays between
-them:
+Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So they share
+four loops that work on each pair alone, and a little float64 algebra on (N, C) arrays between them:
 
     sums                Σ(x - k), Σ(x - k)**2 of each pair            forward: mean and variance
     affine              y = (x - k) a + b                             forward
@@ -160,9 +159,7 @@ def vector(p):
 
 
 def layer_norm(x, weight, bias, eps, dims=1):
-    """Normalise over the last `dims` dimensions. weight and bias may be None. Returns y, mean, rstd (one a
-    row).
-    """
+    """Normalise over the last `dims` dimensions. weight and bias may be None. Returns y, mean, rstd (one a row)."""
     rows = rows_of(x, dims)
     y, mean, rstd = np.empty_like(rows), np.empty(len(rows), F), np.empty(len(rows), F)
     weight, bias = vector(weight), vector(bias)
@@ -189,9 +186,7 @@ def layer_norm_gradient(g, x, weight, mean, rstd, dims=1):
 
 
 def rms_norm(x, weight, eps, dims=1):
-    """Divide by the root of the mean square over the last `dims` dimensions. weight may be None. Returns y,
-    rstd.
-    """
+    """Divide by the root of the mean square over the last `dims` dimensions. weight may be None. Returns y, rstd."""
     rows = rows_of(x, dims)
     y, rstd = np.empty_like(rows), np.empty(len(rows), F)
     choose(rms_norm_rows, x.size)(rows, vector(weight), F(eps), y, rstd, rows_per_task(*rows.shape))
@@ -322,9 +317,7 @@ def gradient_affine_columns(g, x, k, alpha, beta, gamma, gx, step):
 
 
 class Pairs:
-    """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come
-    out.
-    """
+    """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come out."""
 
     def __init__(self, x):
         self.samples, self.channels = x.shape[:2]
@@ -462,9 +455,7 @@ def group_norm_gradient(g, x, groups, weight, k, offset, rstd):
 
 
 def batch_norm(x, weight, bias, eps):
-    """x (N, C, ...) normalised over samples and positions. Returns y, k, offset, rstd, and (C,) mean and
-    variance.
-    """
+    """x (N, C, ...) normalised over samples and positions. Returns y, k, offset, rstd, and (C,) mean and variance."""
     y, k, offset, variance, rstd = normalise(x, weight, bias, eps, 0)
     mean = (k[0] + offset[0]).astype(F)
     return y, k, offset, rstd, mean, variance[0].astype(F)

@@ -1,5 +1,4 @@
-"""The steps of the optimisers over flat buffers: each parameter, gradient and moment is read and written
-once.
+"""The steps of the optimisers over flat buffers: each parameter, gradient and moment is read and written once.
 
     sgd  adam  lerp  scale        in place on 1-D float32 arrays
 
@@ -90,9 +89,7 @@ def choose(run, size):
 
 
 def sgd(p, g, buffer, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False):
-    """One step of SGD on p and `buffer` in place; no buffer (None) without momentum, zeros before the first
-    step.
-    """
+    """One step of SGD on p and `buffer` in place; no buffer (None) without momentum, zeros before the first step."""
     numbers = F(lr), F(momentum), F(1 - dampening), F(weight_decay)
     buffer = NONE if buffer is None else buffer
     choose(sgd_chunks, p.size)(p, g, buffer, *numbers, bool(nesterov), F(-1 if maximize else 1))

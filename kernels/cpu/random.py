@@ -1,5 +1,4 @@
-"""Philox4x32-10 and Box-Muller, one block of four numbers at a time: the very bits of `minigen/random.py`,
-faster.
+"""Philox4x32-10 and Box-Muller, one block of four numbers at a time: the very bits of `minigen/random.py`, faster.
 
 Floor: a block is 20 multiplications of 32 x 32 bits; 4 bytes written a number.
 
@@ -100,9 +99,7 @@ def box_muller(w0, w1):
 
 @inline_exact
 def interleave(columns, out):
-    """out[i, j] = columns[j, i]. (Written straight into `out`, four apart, the numbers would not be
-    vectorised.)
-    """
+    """out[i, j] = columns[j, i]. (Written straight into `out`, four apart, the numbers would not be vectorised.)"""
     for i in range(out.shape[0]):
         out[i, 0] = columns[0, i]
         out[i, 1] = columns[1, i]

@@ -179,8 +179,7 @@ def log_softmax_gradient(g, y):
 
 
 def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothing=0.0):
-    """The loss of each row of logits (N, C) at the class target (N,), 0 where ignored. Returns (loss,
-    log-sum-exp).
+    """The loss of each row of logits (N, C) at the class target (N,), 0 where ignored. Returns (loss, log-sum-exp).
 
     Every target other than ignore_index must lie in 0 to C - 1: it is not checked here.
     """

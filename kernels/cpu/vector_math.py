@@ -6,9 +6,8 @@ Each is an `@inline` helper for kernels:
 
     exp  expm1  log  log1p  sigmoid  softplus  tanh  erf      and of a row:  largest
 
-All are right in the limit: exp(-inf) = 0, exp(inf) = inf, log(0) = -inf, log(-1) = nan, tanh(inf) = 1, NaN
-gives NaN. Their relative errors over the whole range are in `tests/kernels/test_vector_math.py`; all are
-below 1e-6.
+All are right in the limit: exp(-inf) = 0, exp(inf) = inf, log(0) = -inf, log(-1) = nan, tanh(inf) = 1, NaN gives NaN.
+Their relative errors over the whole range are in `tests/kernels/test_vector_math.py`; all are below 1e-6.
 
 exp and log follow Cephes (Moshier 1989, expf.c and logf.c), erf the rational approximation of Eigen (MPL 2.0,
 MathFunctionsImpl.h).

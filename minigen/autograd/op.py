@@ -98,7 +98,8 @@ class Op:
     def _sources(self, rule):
         """For each parameter of a rule after g, where its value stands in [*arguments, y, *saves]."""
         asked = list(inspect.signature(rule).parameters)[1:]
-        where = {name: i for i, name in enumerate((*self.names, "y" if self.outputs == 1 else "ys", *self.saves))}
+        places_of = [*self.names, "y" if self.outputs == 1 else "ys", *self.saves]
+        where = {name: i for i, name in reversed(list(enumerate(places_of)))}  # an argument called y hides the output
         places = []
         for name in asked:
             if name == "needs" or self.variadic:

@@ -47,6 +47,12 @@ class Maker:
 
         return Tensor(self.random.integers(0, below, shape))
 
+    def apart(self, rows):
+        """Integers (rows, 2), two different ones below 3 in each row: where `scatter` writes, it must write once."""
+        from ..tensor import Tensor
+
+        return Tensor(np.array([[i % 3, (i + 1) % 3] for i in range(rows)]))
+
     def b(self, *shape):
         """Booleans, some of them True."""
         from ..tensor import Tensor
@@ -138,7 +144,7 @@ def top_level(make):
         "repeat_interleave": (x(2, 3), 2),
         "reshape": (x(2, 3), (3, 2)),
         "roll": (x(2, 3), 1, 0),
-        "scatter": (x(3, 3), 1, n(3, 2), x(3, 2)),
+        "scatter": (x(3, 3), 1, make.apart(3), x(3, 2)),
         "scatter_add": (x(3, 3), 1, n(3, 2), x(3, 2)),
         "scatter_reduce": (x(3, 3), 1, n(3, 2), x(3, 2), "sum"),
         "searchsorted": (x(4, grad=False), x(2, 3, grad=False)),

@@ -210,9 +210,7 @@ def hardswish(input, inplace=False):
 
 
 def glu(input, dim=-1):
-    """a * sigmoid(b), where a and b are the halves of x along `dim`, which must be even (Dauphin et al.
-    2016).
-    """
+    """a * sigmoid(b), where a and b are the halves of x along `dim`, which must be even (Dauphin et al. 2016)."""
     floating("glu", input)
     dim = check_dim("glu", dim, input.ndim)
     expect(input.ndim > 0 and input.shape[dim] % 2 == 0, f"glu: x is halved along dim {dim}, which must be even", input)

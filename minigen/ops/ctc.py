@@ -29,9 +29,7 @@ __all__ = ["ctc_loss"]
 
 
 def _states(targets, blank):
-    """The symbols (N, S) with blanks around them, S = 2 L + 1, and where a path may come from two states
-    before.
-    """
+    """The symbols (N, S) with blanks around them, S = 2 L + 1, and where a path may come from two states before."""
     lib = xp(targets)
     symbols = lib.full((len(targets), 2 * targets.shape[1] + 1), blank, np.int64)
     symbols[:, 1::2] = targets

@@ -85,9 +85,7 @@ def dropout2d(input, p=0.5, training=True, inplace=False, generator=None):
 
 
 def dropout3d(input, p=0.5, training=True, inplace=False, generator=None):
-    """Whole channels of (N, C, D, H, W) or (C, D, H, W) zeroed with probability p, the others divided by 1
-    - p.
-    """
+    """Whole channels of (N, C, D, H, W) or (C, D, H, W) zeroed with probability p, the others divided by 1 - p."""
     return _channels("dropout3d", input, p, training, 3, generator)
 
 

@@ -114,8 +114,7 @@ def _share(losses, target, weight, ignore_index, shape, reduction):
 
 
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
-    """-weight[target] * x[target] of log-probabilities x (N, C, ...) or (C,), at classes target (N, ...) or
-    ().
+    """-weight[target] * x[target] of log-probabilities x (N, C, ...) or (C,), at classes target (N, ...) or ().
 
     Targets equal to ignore_index count nothing; the mean is over the weights of the others. Raises
     ShapeError, DtypeError, and DimError for a class that is not there.
@@ -218,8 +217,7 @@ _binary_cross_entropy.gradient(
 
 
 def binary_cross_entropy(input, target, weight=None, reduction="mean"):
-    """-(t log x + (1 - t) log(1 - x)) of probabilities x, logarithms cut off at -100; `weight` broadcasts
-    to x.
+    """-(t log x + (1 - t) log(1 - x)) of probabilities x, logarithms cut off at -100; `weight` broadcasts to x.
 
     From logits, binary_cross_entropy_with_logits is more accurate. Raises ShapeError, and ArgumentError
     where x is not in [0, 1].
@@ -273,8 +271,7 @@ def _softplus(x):
 def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean", pos_weight=None):
     """-(pos_weight t log s + (1 - t) log(1 - s)) with s = sigmoid(x), without overflow.
 
-    weight multiplies each loss, pos_weight the part of the positive examples; both broadcast to x, and are
-    constants.
+    weight multiplies each loss, pos_weight the part of the positive examples; both broadcast to x, and are constants.
     """
     name = "binary_cross_entropy_with_logits"
     check_reduction(name, reduction)
@@ -289,8 +286,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, reduction="mean
 
 
 def kl_div(input, target, reduction="mean", log_target=False):
-    """target * (log target - x) of log-probabilities x: summed, the Kullback-Leibler divergence of x from
-    the target.
+    """target * (log target - x) of log-probabilities x: summed, the Kullback-Leibler divergence of x from the target.
 
     log_target   the target, too, holds log-probabilities
     reduction    "batchmean", the sum over the number of samples, is the divergence; "mean" divides by all

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, expect
 from ..tensor import Tensor
@@ -30,7 +31,10 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     name, align_corners = "grid_sample", bool(align_corners)
     expect(mode in MODES, f"{name}: mode is one of {', '.join(MODES)}", mode, error=ArgumentError)
     expect(
-        padding_mode in PADDINGS, f"{name}: padding_mode is one of {', '.join(PADDINGS)}", padding_mode, error=ArgumentError
+        padding_mode in PADDINGS,
+        f"{name}: padding_mode is one of {', '.join(PADDINGS)}",
+        padding_mode,
+        error=ArgumentError,
     )
     dims = input.ndim - 2
     expect(
@@ -53,7 +57,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     if mode == "nearest":
         lib = xp(array(input))
         found = _read(flat, [lib.rint(array(p)).astype(np.int64) for p in where], sizes, grid.shape)
-        return found
+        return _flat_in(found, grid)
     taps = range(-1, 3) if mode == "bicubic" else range(2)
     left = [xp(array(p)).floor(array(p)) for p in where]
     total = None
@@ -72,6 +76,15 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
         term = _read(flat, places, sizes, grid.shape) * unsqueeze(weight, 1)
         total = term if total is None else total + term
     return total
+
+
+@op
+def _flat_in(y, grid):
+    """y, of which a change of the grid changes nothing: the gradient of `grid` is zero, not missing."""
+    return y
+
+
+_flat_in.gradient(y=lambda g: g, grid=lambda g, grid: grid * 0.0)
 
 
 def _unnormalised(p, n, align_corners):
@@ -143,5 +156,3 @@ def affine_grid(theta, size, align_corners=False):
     base = lib.stack([*places[::-1], lib.ones_like(places[0])], axis=-1).reshape(-1, dims + 1).astype(theta.dtype)
     base = expand(unsqueeze(Tensor(base), 0), size[0], base.shape[0], dims + 1)
     return reshape(matmul(base, theta.swapaxes(1, 2)), (size[0], *size[2:], dims))
-
-

@@ -46,7 +46,11 @@ def _slice(x, index):
     return y
 
 
-_slice.gradient(x=lambda g, x_shape, index: _place(g, x_shape, index))
+def _slice_gradient(g, x_shape, index):
+    return _place(g, x_shape, index) if isinstance(g, Tensor) else _place.forward(g, x_shape, index)
+
+
+_slice.gradient(x=_slice_gradient)
 
 
 @op

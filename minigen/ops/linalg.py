@@ -11,7 +11,7 @@ from .. import kernels
 from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, describe, expect
-from ..tensor import value
+from ..tensor import Tensor, value
 from .rearranging import _diagonal, roll
 from .reduction import sum
 from .shape import _permute, _reshape, unsqueeze
@@ -21,6 +21,8 @@ SMALL, SMALL_VECTOR = 262144, 9216  # multiply-adds up to which OpenBLAS keeps t
 
 @op
 def _matmul(a, b):
+    if a.dtype is not b.dtype and a.dtype != b.dtype:
+        raise DtypeError("both must be of one type\n  write x.float() or x.double() on one of them")
     if b.ndim == 2 and a.ndim > 2:  # one large product instead of many small ones
         return _product(a.reshape(_rows(a), a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     return _product(a, b)
@@ -32,24 +34,31 @@ def _product(a, b):
     """
     work, M, N = a.size * b.shape[-1], a.shape[-2], b.shape[-1]
     family = kernels.find(a, "blas") if work > (SMALL if M > 1 < N else SMALL_VECTOR) else None
-    return xp(a).matmul(a, b) if family is None else family.matmul(a, b)
+    return a @ b if family is None else family.matmul(a, b)
 
 
 def _rows(x):
     return math.prod(x.shape[:-1])
 
 
+def _times(a, b):
+    """a @ b in a rule: straight to the product where nothing is recorded."""
+    return _matmul(a, b) if isinstance(a, Tensor) else _matmul.forward(a, b)
+
+
 def _matmul_gradient_b(g, a, b_shape):
     if len(b_shape) == 2 and a.ndim > 2:
-        return _matmul(a.reshape(_rows(a), a.shape[-1]).swapaxes(0, 1), g.reshape(_rows(g), g.shape[-1]))
-    return _matmul(a.swapaxes(-1, -2), g)
+        return _times(a.reshape(_rows(a), a.shape[-1]).swapaxes(0, 1), g.reshape(_rows(g), g.shape[-1]))
+    return _times(a.swapaxes(-1, -2), g)
 
 
-_matmul.gradient(a=lambda g, b: _matmul(g, b.swapaxes(-1, -2)), b=_matmul_gradient_b)
+_matmul.gradient(a=lambda g, b: _times(g, b.swapaxes(-1, -2)), b=_matmul_gradient_b)
 
 
 @op
 def _dot(a, b):
+    if a.dtype != b.dtype:
+        raise DtypeError("both must be of one type")
     return xp(a).dot(a, b)
 
 
@@ -63,12 +72,11 @@ def matmul(a, b):
     ShapeError if the inner sizes differ.
     """
     try:
-        m, n = a.ndim, b.ndim
-        if m < 2 or n < 2:
-            return _with_vectors(a, b, m, n)
-        if a.shape[-1] != b.shape[-2] or a.dtype != b.dtype or not (m == n == 2 or _stretches(a.shape, b.shape)):
-            _refuse("matmul", a, b)
-        return _matmul(a, b)
+        if a.ndim > 1 and b.ndim > 1:
+            return _matmul(a, b)
+        return _with_vectors(a, b)
+    except (ShapeError, DtypeError):
+        _refuse("matmul", a, b)
     except AttributeError:
         if hasattr(a, "ndim") and hasattr(b, "ndim"):
             raise
@@ -76,11 +84,8 @@ def matmul(a, b):
         raise DtypeError(f"matmul: takes two tensors, got {wrong}\n  write minigen.tensor(...)") from None
 
 
-def _with_vectors(a, b, m, n):
-    if m == 0 or n == 0:
-        raise ShapeError(f"matmul: {tuple(a.shape)} @ {tuple(b.shape)}\n  a number is multiplied with *")
-    if a.shape[-1] != b.shape[-2 if n > 1 else 0] or a.dtype != b.dtype:
-        _refuse("matmul", a, b)
+def _with_vectors(a, b):
+    m, n = a.ndim, b.ndim
     if m == n == 1:
         return _dot(a, b)
     y = _matmul(unsqueeze(a, 0) if m == 1 else a, unsqueeze(b, 1) if n == 1 else b)
@@ -100,23 +105,25 @@ def _stretches(a, b):
 def _refuse(name, a, b):
     """Say why a @ b cannot be, and what was probably meant."""
     sa, sb = tuple(a.shape), tuple(b.shape)
+    if not sa or not sb:
+        raise ShapeError(f"{name}: {sa} @ {sb}\n  a number is multiplied with *") from None
     if a.dtype != b.dtype:
         raise DtypeError(
             f"{name}: {sa} {a.dtype} @ {sb} {b.dtype}\n"
             f"  both must be of one type\n  write x.float() or x.double() on one of them"
-        )
+        ) from None
     lines = [f"{name}: {sa} @ {sb}"]
     where, inner = ("second-to-last", sb[-2]) if len(sb) > 1 else ("only", sb[0])
     if sa[-1] == inner:
         lines.append(f"the leading dimensions {sa[:-2]} and {sb[:-2]} must be equal, or 1")
-        raise ShapeError("\n  ".join(lines))
+        raise ShapeError("\n  ".join(lines)) from None
     lines.append(f"the last dimension of the first ({sa[-1]}) must equal the {where} of the second ({inner})")
     if len(sb) > 1 and sa[-1] == sb[-1] and _stretches(sa, sb):
         turned = (*sb[:-2], sb[-1], sb[-2])
         lines.append(f"did you mean  x @ w.mT  ? that is {sa} @ {turned} -> {(*sa[:-1], sb[-2])}")
     elif len(sa) > 1 and sa[-2] == inner and _stretches(sa, sb):
         lines.append(f"did you mean  x.mT @ w  ? that is {(*sa[:-2], sa[-1], sa[-2])} @ {sb}")
-    raise ShapeError("\n  ".join(lines))
+    raise ShapeError("\n  ".join(lines)) from None
 
 
 def _strict(name, a, b, m, n):

@@ -77,9 +77,7 @@ def broadcasts(name, what, weight, x):
 
 
 def fused_loss(name):
-    """The op (x, target, p, reduction) that the kernel `name` computes; the decorated function is its
-    definition.
-    """
+    """The op (x, target, p, reduction) that the kernel `name` computes; the decorated function is its definition."""
 
     def decorate(definition):
         def forward(x, target, p, reduction):
@@ -161,17 +159,13 @@ def l1_loss(input, target, reduction="mean", weight=None):
 
 
 def smooth_l1_loss(input, target, reduction="mean", beta=1.0):
-    """(x - target)**2 / (2 beta) where |x - target| < beta, |x - target| - beta / 2 elsewhere (Girshick
-    2015).
-    """
+    """(x - target)**2 / (2 beta) where |x - target| < beta, |x - target| - beta / 2 elsewhere (Girshick 2015)."""
     expect(beta >= 0, "smooth_l1_loss: beta must not be negative", beta, error=ArgumentError)
     return _compare("smooth_l1_loss", _smooth_l1, input, target, float(beta), reduction)
 
 
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
-    """(x - target)**2 / 2 where |x - target| <= delta, delta (|x - target| - delta / 2) elsewhere (Huber
-    1964).
-    """
+    """(x - target)**2 / 2 where |x - target| <= delta, delta (|x - target| - delta / 2) elsewhere (Huber 1964)."""
     expect(delta > 0, "huber_loss: delta must be positive", delta, error=ArgumentError)
     return _compare("huber_loss", _huber, input, target, float(delta), reduction, weight)
 
@@ -186,8 +180,7 @@ def _at_least(x, least):
 
 
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
-    """(log var + (x - target)**2 / var) / 2: -log of the normal density at the target, with mean x and
-    variance var.
+    """(log var + (x - target)**2 / var) / 2: -log of the normal density at the target, with mean x and variance var.
 
     var    of x's shape, or with a last dimension of 1, or without it, or one number; no smaller than eps
     full   adds the constant log(2 pi) / 2

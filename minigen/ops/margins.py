@@ -56,9 +56,7 @@ def soft_margin_loss(input, target, reduction="mean"):
 
 
 def margin_ranking_loss(input1, input2, target, margin=0.0, reduction="mean"):
-    """max(0, -target (x1 - x2) + margin): with target 1, x1 should be larger by the margin; with -1,
-    smaller.
-    """
+    """max(0, -target (x1 - x2) + margin): with target 1, x1 should be larger by the margin; with -1, smaller."""
     check_reduction("margin_ranking_loss", reduction)
     floating("margin_ranking_loss", input1, input2)
     expect(
@@ -72,9 +70,7 @@ def margin_ranking_loss(input1, input2, target, margin=0.0, reduction="mean"):
 
 
 def cosine_embedding_loss(input1, input2, target, margin=0.0, reduction="mean"):
-    """1 - cos(x1, x2) where the target is 1, max(0, cos(x1, x2) - margin) where it is -1. x1, x2 (N, D) or
-    (D,).
-    """
+    """1 - cos(x1, x2) where the target is 1, max(0, cos(x1, x2) - margin) where it is -1. x1, x2 (N, D) or (D,)."""
     name = "cosine_embedding_loss"
     check_reduction(name, reduction)
     floating(name, input1, input2)
@@ -173,8 +169,7 @@ def _check_classes(name, t, classes, none=0):
 
 
 def multilabel_margin_loss(input, target, reduction="mean"):
-    """The sum over target classes i and other classes j of max(0, 1 - x[i] + x[j]), over the number of
-    classes.
+    """The sum over target classes i and other classes j of max(0, 1 - x[i] + x[j]), over the number of classes.
 
     x (N, C) or (C,); each row of the target, of x's shape, lists its classes, up to the first -1.
     """
@@ -204,7 +199,7 @@ def multilabel_soft_margin_loss(input, target, weight=None, reduction="mean"):
     check_reduction(name, reduction)
     floating(name, input)
     same_shape(name, input, target)
-    losses = -(target * logsigmoid(input) + (1.0 - target) * logsigmoid(-input))
+    losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         losses = losses * weight
     return reduce(mean(losses, -1), reduction)

@@ -240,10 +240,9 @@ def _follow(running, batch, momentum):
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """Normalise each channel over samples and positions, then scale and shift (Ioffe & Szegedy 2015).
 
-    input (N, C, ...); everything else (C,) or None. In training the batch's mean and variance are used, and
-    the running ones, where given, move towards them by `momentum` (the variance with Bessel's correction);
-    in evaluation the running ones are used. Raises ShapeError, also for a batch with one number a channel,
-    whose variance is 0.
+    input (N, C, ...); everything else (C,) or None. In training the batch's mean and variance are used, and the
+    running ones, where given, move towards them by `momentum` (the variance with Bessel's correction); in evaluation
+    the running ones are used. Raises ShapeError, also for a batch with one number a channel, whose variance is 0.
     """
     if tuple(getattr(input, "shape", ())) == (0,):  # no samples, and nothing said of channels
         return input * 1.0

@@ -47,7 +47,9 @@ def pad(input, pad, mode="constant", value=None):
     expect(pairs <= input.ndim, f"pad: widths for {pairs} dimensions of a tensor with {input.ndim}", input, pad)
     widths = [(0, 0)] * (input.ndim - pairs) + [(int(a), int(b)) for a, b in zip(pad[-2::-2], pad[::-2])]
     for dim, ((a, b), n) in enumerate(zip(widths, input.shape)):
-        expect(n + a + b >= 0, f"pad: dimension {dim} of size {n} with widths {(a, b)} would have a negative size", input)
+        expect(
+            n + a + b >= 0, f"pad: dimension {dim} of size {n} with widths {(a, b)} would have a negative size", input
+        )
     if mode == "constant":
         return _pad(input, tuple(widths), 0 if value is None else value)
     expect(mode in MODES, f"pad: mode is 'constant', {', '.join(map(repr, MODES))}", mode, error=ArgumentError)
@@ -70,6 +72,6 @@ def _border(x, dim, a, b, mode):
     if most is not None and max(a, b) > most:
         raise ShapeError(f"pad: mode={mode!r} of dimension {dim}, size {n}, can add at most {most}, got {(a, b)}")
     expect(n > 0, f"pad: mode={mode!r} needs elements to copy, dimension {dim} has none", x)
-    places = MODES[mode](n, max(a, 0), max(b, 0))
-    places = places[max(-a, 0) : len(places) - max(-b, 0)]
+    first, end = max(-a, 0), n - max(-b, 0)  # what a negative width cuts off is not there to be copied
+    places = first + MODES[mode](end - first, max(a, 0), max(b, 0))
     return index_select(x, dim, xp(array(x)).asarray(places))

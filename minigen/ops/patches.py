@@ -53,9 +53,7 @@ def _fold(y, size, kernel, dilation, stride):
     return x
 
 
-_unfold.gradient(
-    x=lambda g, x_shape, kernel, dilation, stride: _fold(g, tuple(x_shape[2:]), kernel, dilation, stride)
-)
+_unfold.gradient(x=lambda g, x_shape, kernel, dilation, stride: _fold(g, tuple(x_shape[2:]), kernel, dilation, stride))
 _fold.gradient(y=lambda g, kernel, dilation, stride: _unfold(g, kernel, dilation, stride))
 
 
@@ -126,7 +124,7 @@ def pixel_unshuffle(input, downscale_factor):
 
 
 def channel_shuffle(input, groups):
-    """(N, C, ...): channels of `groups` groups dealt out in turn, so that the next layer mixes them (Zhang et al. 2018)."""
+    """(N, C, ...): channels of `groups` groups dealt out in turn, for the next layer to mix (Zhang et al. 2018)."""
     groups = _factor("channel_shuffle", "groups", groups)
     expect(input.ndim >= 3, "channel_shuffle: input must be (N, C, ...)", input)
     n, channels, *rest = input.shape

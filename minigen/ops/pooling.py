@@ -58,7 +58,9 @@ def counted(name, x, kernel, stride, padding, dilation, ceil_mode):
     """How many windows fit into each dimension. Raises ShapeError if none does, ArgumentError for too much padding."""
     count = []
     for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation):
-        expect(2 * p <= d * (k - 1) + 1, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError)
+        expect(
+            2 * p <= d * (k - 1) + 1, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError
+        )
         room = n + 2 * p - d * (k - 1) - 1
         c = (-(-room // s) if ceil_mode else room // s) + 1
         if ceil_mode and (c - 1) * s >= n + p:  # the last window must start inside the input or its left border
@@ -108,12 +110,8 @@ def _window_spread(y, kernel, stride, size):
     return x
 
 
-_window_sums.gradient(
-    x=lambda g, x_shape, kernel, stride: _window_spread(g, kernel, stride, tuple(x_shape[2:]))
-)
-_window_spread.gradient(
-    y=lambda g, kernel, stride, y_shape: _window_sums(g, kernel, stride, tuple(y_shape[2:]))
-)
+_window_sums.gradient(x=lambda g, x_shape, kernel, stride: _window_spread(g, kernel, stride, tuple(x_shape[2:])))
+_window_spread.gradient(y=lambda g, kernel, stride, y_shape: _window_sums(g, kernel, stride, tuple(y_shape[2:])))
 
 
 def _avg_pool(name, dims, x, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
@@ -283,7 +281,7 @@ def _max_unpool(name, dims, x, indices, kernel, stride, padding, output_size):
     near = len(size) == dims and all(-s < n - u < s for n, u, s in zip(size, usual, stride))
     expect(near, f"{name}: output_size must be within a stride of {usual}", output_size)
     n, c, rows = *x.shape[:2], math.prod(size)
-    if where.size and not (0 <= int(where.min()) and int(where.max()) < rows):
+    if where.size and not (int(where.min()) >= 0 and int(where.max()) < rows):
         raise DimError(f"{name}: an index of {int(where.max())} in pictures of {size}, {rows} elements each")
     zeros = Tensor(xp(where).zeros((n, c, rows), x.dtype))
     flat = math.prod(x.shape[2:])

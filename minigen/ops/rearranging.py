@@ -1,5 +1,7 @@
 """Taking parts of a tensor and laying them out anew: narrow, flip, roll, repeat, triangles, diagonals, windows."""
 
+import functools
+
 import numpy as np
 
 from ..autograd import check_dim, op
@@ -43,7 +45,8 @@ def _within(name, x, dim):
 
 @op
 def _flip(x, dims):
-    return xp(x).flip(x, dims).copy()  # a copy, so that no tensor of the engine's own making steps backwards
+    # A copy, so that no tensor of the engine's own making steps backwards.
+    return x[tuple([slice(None, None, -1 if i in dims else None) for i in range(x.ndim)])].copy()
 
 
 _flip.gradient(x=lambda g, dims: _flip(g, dims))
@@ -69,7 +72,13 @@ def flipud(x):
 
 @op
 def _roll(x, shifts, dims):
-    return xp(x).roll(x, shifts, dims)
+    y = x
+    for shift, dim in zip(shifts, dims):
+        n = x.shape[dim]
+        cut = n - shift % n if n else 0
+        before = (slice(None),) * dim
+        y = xp(x).concatenate((y[(*before, slice(cut, None))], y[(*before, slice(cut))]), axis=dim)
+    return y
 
 
 _roll.gradient(x=lambda g, shifts, dims: _roll(g, tuple([-s for s in shifts]), dims))
@@ -152,14 +161,23 @@ def repeat_interleave(x, repeats, dim=None, *, output_size=None):
 # Triangles and diagonals of matrices
 
 
+@functools.lru_cache(maxsize=64)
+def _corner(rows, columns, diagonal):
+    return np.tri(rows, columns, diagonal, dtype=bool)
+
+
 @op
 def _tril(x, diagonal):
-    return xp(x).tril(x, diagonal)
+    if xp(x) is not np:
+        return xp(x).tril(x, diagonal)
+    return np.where(_corner(*x.shape[-2:], diagonal), x, x.dtype.type(0))
 
 
 @op
 def _triu(x, diagonal):
-    return xp(x).triu(x, diagonal)
+    if xp(x) is not np:
+        return xp(x).triu(x, diagonal)
+    return np.where(_corner(*x.shape[-2:], diagonal - 1), x.dtype.type(0), x)
 
 
 _tril.gradient(x=lambda g, diagonal: _tril(g, diagonal))

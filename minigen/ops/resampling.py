@@ -1,8 +1,8 @@
 """A sequence, picture or volume at another size: `interpolate`.
 
 Resampling one dimension is a linear map: each new sample is a weighted sum of a few old ones. So it is written as a
-small matrix (new, old) for each dimension, and a product along that dimension; its gradients, of any order, are products
-with the same matrix. Only the nearest neighbour, which copies, is done by copying.
+small matrix (new, old) for each dimension, and a product along that dimension; its gradients, of any order, are
+products with the same matrix. Only the nearest neighbour, which copies, is done by copying.
 """
 
 import math
@@ -34,8 +34,8 @@ def interpolate(
     """input (N, C, d1, ...), with one to three dimensions d, at another size.
 
     size or scale_factor     one number, or one for each dimension
-    mode                     "nearest", "nearest-exact", "linear" (one dimension), "bilinear", "bicubic" (two), "trilinear"
-                             (three), "area" (the mean)
+    mode                     "nearest", "nearest-exact", "linear" (one dimension), "bilinear", "bicubic" (two),
+                             "trilinear" (three), "area" (the mean)
     align_corners            the first and last samples stay where they are; otherwise a sample stands for its cell
     recompute_scale_factor   use new size / old size, not the factor given
     antialias                when shrinking, widen the filter over all old samples ("bilinear" and "bicubic")
@@ -85,7 +85,9 @@ def _sizes(x, dims, size, scale_factor, recompute):
     given = tuple(given) if isinstance(given, (tuple, list)) else (given,) * dims
     old = tuple(x.shape[2:])
     if len(given) != dims:
-        raise ShapeError(f"interpolate: {given} for the {dims} dimensions of {tuple(x.shape)}: give one number, or {dims}")
+        raise ShapeError(
+            f"interpolate: {given} for the {dims} dimensions of {tuple(x.shape)}: give one number, or {dims}"
+        )
     if size is not None:
         expect(not recompute, "interpolate: recompute_scale_factor goes with scale_factor", error=ArgumentError)
         new = tuple([int(n) for n in given])
@@ -100,9 +102,14 @@ def _nearest(x, dim, new, scale, exact):
     old = x.shape[dim]
     if new % old == 0 and scale == old / new:  # each sample repeated
         shape = tuple(x.shape)
-        y = reshape(x, (*shape[: dim + 1], 1, *shape[dim + 1 :])).expand(*shape[: dim + 1], new // old, *shape[dim + 1 :])
+        y = reshape(x, (*shape[: dim + 1], 1, *shape[dim + 1 :])).expand(
+            *shape[: dim + 1], new // old, *shape[dim + 1 :]
+        )
         return reshape(y, (*shape[:dim], new, *shape[dim + 1 :]))
-    places = np.floor((np.arange(new) + 0.5 * exact) * np.float32(scale)).astype(np.int64)
+    i = np.arange(
+        new, dtype=np.float32
+    )  # in float32, as in PyTorch: 3 * (1 / 0.6) is 5 there, and just below 5 in float64
+    places = np.floor((i + np.float32(0.5 * exact)) * np.float32(scale)).astype(np.int64)
     return index_select(x, dim, xp(array(x)).asarray(np.minimum(places, old - 1)))
 
 

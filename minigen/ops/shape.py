@@ -39,7 +39,10 @@ def check_dims(name, dims, ndim):
 
 @op
 def _reshape(x, shape):
-    return x.reshape(shape)
+    y = x.reshape(shape)
+    if y.size and type(shape) is tuple and min(shape, default=0) < -1:  # which NumPy takes for -1
+        raise ValueError
+    return y
 
 
 _reshape.gradient(x=lambda g, x_shape: g.reshape(x_shape))
@@ -83,15 +86,16 @@ def _inverse(dims):
 def reshape(x, *shape):
     """The same numbers in the same order with another shape; one entry may be -1, to be worked out.
 
-    Raises ShapeError if the sizes do not multiply to the same number. A view where the memory allows it.
+    A view where the memory allows one, else a copy. `view` is the same here: PyTorch's refuses where it would copy.
+    Raises ShapeError if the sizes do not multiply to the same number.
     """
-    shape = sizes("reshape", shape)
     try:
-        if shape and min(shape) < -1:
-            raise ValueError
-        return _reshape(x, shape)
-    except ValueError:
-        raise ShapeError(_why_not(x.shape, shape)) from None
+        return _reshape(x, shape[0] if len(shape) == 1 else shape)
+    except (ShapeError, DtypeError):
+        raise ShapeError(_why_not(tuple(x.shape), sizes("reshape", shape))) from None
+
+
+view = reshape
 
 
 def _why_not(old, new):
@@ -111,11 +115,6 @@ def _why_not(old, new):
             return text + "any size would do for -1 beside a size of 0: write it out"
         return text + f"{count} numbers do not divide into rows of {known}"
     return text + f"{count} numbers do not fit into {known} places"
-
-
-def view(x, *shape):
-    """`reshape` by its other name. Where the memory order allows no view this copies (PyTorch refuses)."""
-    return reshape(x, *shape)
 
 
 def reshape_as(x, other):

@@ -96,8 +96,7 @@ def softmin(input, dim=None, dtype=None):
 def gumbel_softmax(logits, tau=1.0, hard=False, eps=1e-10, dim=-1, generator=None):
     """softmax((logits + noise) / tau), Gumbel noise: near a draw from softmax(logits), and differentiable.
 
-    hard=True gives the draw itself, a one-hot vector, whose gradient is that of the soft one (Jang et al.
-    2016).
+    hard=True gives the draw itself, a one-hot vector, whose gradient is that of the soft one (Jang et al. 2016).
     """
     floating("gumbel_softmax", logits)
     expect(tau > 0, "gumbel_softmax: tau must be positive", tau, error=ArgumentError)

@@ -156,9 +156,13 @@ def compare_gradients(info, sample, score, inputs, their_inputs, pairs, generato
         score.note("second", "no gradient", sample)
         return
     cotangents = [generator.standard_normal(tuple(theirs[i].shape)) for i in again]
-    theirs = torch.autograd.grad(
-        [theirs[i] for i in again], their_inputs, [torch.tensor(c) for c in cotangents], allow_unused=True
-    )
+    try:
+        theirs = torch.autograd.grad(
+            [theirs[i] for i in again], their_inputs, [torch.tensor(c) for c in cotangents], allow_unused=True
+        )
+    except RuntimeError as error:  # PyTorch has no second derivative of CTC on the CPU
+        assert "not implemented" in str(error)
+        return
     mine = guarded(gradients, [mine[i] for i in again], inputs, [minigen.Tensor(c) for c in cotangents], False)
     score.note("second", mine if isinstance(mine, str) else gradients_difference(mine, theirs, 1e-7), sample)
 

@@ -21,12 +21,12 @@ def classes(third=-100):
 
 
 def full(x, number):
-    return Tensor(np.full(x.shape, number))
+    return Tensor(np.full(x.shape, number, x.dtype))
 
 
 def spd(a, shift=4.0):
     """A positive definite matrix from any: A A^T + 4 I."""
-    return a @ a.mT + Tensor(np.eye(a.shape[-1]) * shift)
+    return a @ a.mT + Tensor(np.eye(a.shape[-1], dtype=a.dtype) * shift)
 
 
 def each(function, *choices):

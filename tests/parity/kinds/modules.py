@@ -27,7 +27,7 @@ def run(case):
 
 def measure(case, module, call=None):
     """Load, run forward and back, and compare everything the case holds."""
-    module.double()
+    module.to(case.dtype)
     module.load_state_dict(
         {name: Tensor(a) for prefix in ("p__", "buf_before__") for name, a in case.of(prefix).items()}
     )

@@ -19,7 +19,7 @@ def _network(case, default=None):
         if default is None:
             raise
         network = default()
-    network.double()
+    network.to(case.dtype)
     network.load_state_dict({name: Tensor(a) for name, a in case.of("p__").items()})
     return network
 
