@@ -159,10 +159,10 @@ class Lesson:
             yield axes
         self.show(figure, name, caption)
 
-    def images(self, name, caption, images, columns=None, preview=True, **options):
-        """Pictures in a grid: saved as a figure, and shown small in the terminal."""
-        if preview and not in_notebook():
-            print(plot.preview(images, columns))
+    def images(self, name, caption, images, columns, rows=4, **options):
+        """Pictures in a grid: saved as a figure; its first `rows` rows, as far as they fit, shown in the terminal."""
+        if rows and not in_notebook():
+            print(plot.preview(images[: rows * columns], columns))
         self.show(plot.image_grid(images, columns, **options), name, caption)
 
     def show(self, figure, name, caption=""):

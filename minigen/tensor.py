@@ -184,7 +184,7 @@ class Tensor:
     def __iter__(self):
         if self.data.ndim == 0:
             raise TypeError("a 0-d tensor cannot be iterated over: it holds one number\n  write x.item()")
-        return iter([self[i] for i in range(self.data.shape[0])])
+        return iter(self.unbind(0))  # one node for all of them
 
     def __bool__(self):
         if self.data.size != 1:

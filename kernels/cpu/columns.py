@@ -1,4 +1,4 @@
-"""What convolutions on channels-last arrays see: blocks of columns, zeros around, and memory orders.
+"""What convolutions on channels-last arrays see: blocks of columns, and zeros around.
 
 A place q of a result (three indices, of which there are `count`) sees x at
 
@@ -9,9 +9,8 @@ the same transposed. One and two dimensions are three with sizes of 1.
 """
 
 import numpy as np
-from numba import prange
 
-from .compile import inline_sums, kernel
+from .compile import inline_sums
 
 F = np.float32
 FEW = 4  # channels: up to so many going in, blocks are built transposed; up to so many coming out, no product is made
@@ -128,50 +127,3 @@ def padded(x, count, taps, stride, start, step):
         y[:, *[slice(b, b + size) for b, size in zip(before, x.shape[1:4])]] = x
         x = y
     return x, tuple(s + b for s, b in zip(start, before))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Memory order
-
-
-@kernel
-def turn(x, y):
-    """y[n, p, c] = x[n, c, p], in tiles that fit the first cache."""
-    N, C, P = x.shape
-    tiles = (P + 63) // 64
-    for task in prange(N * tiles):
-        n, first = task // tiles, task % tiles * 64
-        last = min(P, first + 64)
-        for begin in range(0, C, 16):
-            for p in range(first, last):
-                for c in range(begin, min(C, begin + 16)):
-                    y[n, p, c] = x[n, c, p]
-
-
-def turned(x):
-    """(N, C, P) -> (N, P, C), contiguous."""
-    if x.shape[1] == 1 or x.shape[2] == 1:
-        return x.reshape(x.shape[0], x.shape[2], x.shape[1])
-    y = np.empty((x.shape[0], x.shape[2], x.shape[1]), np.float32)
-    (turn if x.size > 16384 else turn.serial)(x, y)
-    return y
-
-
-def inside(x):
-    """(N, C, ...) with one to three spatial dimensions -> (N, D, H, W, C), contiguous; a view where x allows it."""
-    N, C, *size = x.shape
-    last = x.transpose(0, *range(2, x.ndim), 1)
-    if not last.flags.c_contiguous:
-        last = turned(x.reshape(N, C, -1)) if x.flags.c_contiguous else np.ascontiguousarray(last)
-    return last.reshape(N, *(1,) * (3 - len(size)), *size, C)
-
-
-def outside(y, dims):
-    """(N, D, H, W, C) -> (N, C, ...), a view."""
-    y = y.reshape(y.shape[0], *y.shape[4 - dims :])
-    return y.transpose(0, dims + 1, *range(1, dims + 1))
-
-
-def three(values, fill):
-    """One to three values, filled up in front to three."""
-    return (fill,) * (3 - len(values)) + tuple(values)

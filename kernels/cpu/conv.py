@@ -32,9 +32,10 @@ import numpy as np
 from numba import prange
 
 from .blas import gemm_nn, gemm_tn, single_threaded_blas
-from .columns import BLOCK, FEW, TASKS, gather, gather_rows, inside, line_of, outside, padded, place_tile, three
+from .columns import BLOCK, FEW, TASKS, gather, gather_rows, line_of, padded, place_tile
 from .compile import kernel
 from .conv_weight import correlate  # noqa: F401
+from .layout import inside, outside, three
 from .reduce import sum_leading
 
 LEAST = 4  # pieces of work to aim at even where there is little

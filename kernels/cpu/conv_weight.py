@@ -12,8 +12,9 @@ import numpy as np
 from numba import prange
 
 from .blas import gemm_tn, gemm_tt, single_threaded_blas
-from .columns import BLOCK, FEW, TASKS, gather, gather_rows, inside, line_of, padded, three
+from .columns import BLOCK, FEW, TASKS, gather, gather_rows, line_of, padded
 from .compile import kernel
+from .layout import inside, three
 
 F = np.float32
 # parts[i, o, (t, c)] is the sum over the i-th part of the places.

@@ -19,7 +19,7 @@ from numba import prange
 from .compile import kernel
 
 CHUNK = 2048  # elements a task takes
-SERIAL = 8192  # elements up to which starting the threads (1 to 3 us) costs more than it saves
+SERIAL = 16384  # elements up to which starting the threads (1 to 3 us) costs more than it saves
 
 
 def dense(x):

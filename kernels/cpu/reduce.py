@@ -8,6 +8,8 @@ The array is cut into chunks by its shape alone, one task sums each, and the chu
 order. Floor: read x once, 4 bytes an element.
 """
 
+import math
+
 import numpy as np
 from numba import prange
 
@@ -54,8 +56,8 @@ def square_chunks(x, partial):
 
 def sum_leading(x):
     """The sum over all but the last axis: (..., D) -> (D,)."""
-    rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    n, width = rows.shape
+    n, width = math.prod(x.shape[:-1]), x.shape[-1]
+    rows = np.ascontiguousarray(x).reshape(n, width)
     if rows.size <= SERIAL:
         return np.add.reduce(rows, axis=0)
     step = max(-(-n // PARTS), -(-CHUNK // width))

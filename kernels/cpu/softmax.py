@@ -20,7 +20,7 @@ from .vector_math import exp, largest
 F = np.float32
 NONE = np.empty(0, F)
 TASK = 4096  # elements a task should take, at least
-SERIAL = 4096  # elements up to which threads do not pay
+SERIAL = 8192  # elements up to which threads do not pay
 
 
 def choose(run, size):

@@ -138,9 +138,12 @@ def file_size_limit(count=6, seed=0):
     except ImportError:
         return Finding(None, "this system has no limits to set")
     with scratch() as folder:
+        path = folder / "model.safetensors"
+        checkpoint.save(path, _state(1))
+        size = path.stat().st_size
         for i in range(count):
-            limit = 1 + 700 * i
-            refused, fault = _from_outside(folder / "model.safetensors", [], limit)
+            limit = 1 + i * (size - 2) // max(count - 1, 1)  # from 1 byte to all but one
+            refused, fault = _from_outside(path, [], limit)
             if fault or not refused:
                 return Finding(False, f"files limited to {limit} bytes: {fault or 'the save went through'}")
     return Finding(True, f"{count} limits on the size of files")

@@ -1,7 +1,7 @@
 """Row 1: SIGKILL while saving. Nothing can be caught or cleaned up; the file must be whole all the same.
 
-A child process saves one checkpoint after another and says after each which step is safe. It is killed after a random
-1 to 12 ms, and the file is read: it must be whole, and no older than what the child had called safe. A plain writer
+A child process saves one checkpoint after another and says after each which step is safe. Up to 12 ms after the first
+it is killed, and the file is read: it must be whole, and no older than what the child had called safe. A plain writer
 (`open(path, "wb").write(...)`) runs beside it as the control: if that is never caught half-way, the test shows nothing.
 
 The children are forks, which must not be made of a process with threads; so `kills` runs this file as a process.
@@ -105,12 +105,13 @@ def _killed_once(folder, save, seed):
         finally:
             os._exit(1)
     os.close(said)
-    time.sleep(random.Random(seed).uniform(0.001, 0.012))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with open(ready, "rb") as pipe:
-        words = pipe.read()
-    safe = int.from_bytes(words[-8:], "little") if words else start
+    with open(ready, "rb", buffering=0) as pipe:
+        words = pipe.read(8)  # it is at work
+        time.sleep(random.Random(seed).uniform(0, 0.012))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        words += pipe.read()
+    safe = int.from_bytes(words[-8:], "little")
     try:
         state = checkpoint.load(path)
     except CheckpointError:

@@ -1,8 +1,8 @@
 """The variational autoencoder (Kingma & Welling 2013, arXiv:1312.6114; Rezende, Mohamed & Wierstra 2014).
 
-A picture x has a hidden cause z ~ N(0, I), and a network, the decoder, turns z into a distribution p(x | z) of pictures.
-The likelihood p(x), an integral over all z, cannot be computed; a second network, the encoder, guesses for each x which
-z are worth looking at, q(z | x) = N(mu, sigma^2). For any q,
+A picture x has a hidden cause z ~ N(0, I). A network, the decoder, turns z into a distribution p(x | z) of pictures.
+The likelihood p(x), an integral over all z, cannot be computed. So a second network, the encoder, guesses for each x
+which z are worth looking at: q(z | x) = N(mu, sigma^2). For any q,
 
     log p(x)  >=  ELBO  =  E_q[log p(x | z)]  -  KL(q(z | x) || N(0, I))                                   (eq. 3)
 
@@ -14,6 +14,7 @@ the bound of another model (or of none). The mean of k importance weights is a t
     VAE          encode, decode, elbo, iwae, sample, reconstruct, kl_per_unit
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -190,7 +191,7 @@ def kl_to_standard(mu, log_var):
 
 def _layers(sizes, config):
     layers = [nn.Flatten()]
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
         if i:
             layers += [ACTIVATIONS[config.activation](), *([nn.Dropout(config.dropout)] if config.dropout else [])]
         layers.append(nn.Linear(a, b))

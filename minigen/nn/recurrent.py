@@ -38,7 +38,7 @@ class _Recurrent(Module):
         dtype=None,
     ):
         name = type(self).__name__
-        sizes = {"hidden_size": hidden_size, "num_layers": num_layers}
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         for what, value in sizes.items():
             expect(isinstance(value, int), f"{name}: {what} should be an integer", value, error=DtypeError)
             expect(value > 0, f"{name}: {what} must be greater than zero", value, error=ArgumentError)

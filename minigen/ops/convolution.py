@@ -13,9 +13,7 @@ over the taps, in which a tap multiplies the slice of x that it sees.
 (What PyTorch and this file call convolution is correlation in signal processing: the kernel is not turned round.)
 """
 
-import itertools
 import math
-from typing import NamedTuple
 
 from .. import kernels
 from ..autograd import op
@@ -23,19 +21,7 @@ from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
 from .padding import pad
 from .shape import expand, reshape
-from .windows import batched, floating, per_dim, unbatched, window_count
-
-
-class Window(NamedTuple):
-    """How a kernel slides: one entry for each dimension, and the number of groups of channels.
-
-    `padding` is what stands before the first element; how far a window may reach beyond the last, the sizes say.
-    """
-
-    stride: tuple
-    padding: tuple
-    dilation: tuple
-    groups: int
+from .windows import Window, batched, floating, per_dim, taps, unbatched, window_count
 
 
 @op
@@ -45,7 +31,7 @@ def _convolve(x, weight, bias, size, window):
     if family is not None:
         return family.convolve(x, weight, bias, size, window)
     z = xp(x).zeros((x.shape[0], weight.shape[0], *size), x.dtype)
-    for tap, reached, seen in _taps(weight.shape[2:], size, x.shape[2:], window):
+    for tap, reached, seen in taps(weight.shape[2:], size, x.shape[2:], window):
         product = _grouped(weight[tap], window.groups) @ _grouped(x[seen], window.groups)
         z[reached] += product.reshape(z[reached].shape)
     return z if bias is None else z + bias.reshape(-1, *[1] * len(size))
@@ -58,7 +44,7 @@ def _spread(z, weight, bias, size, window):
     if family is not None:
         return family.spread(z, weight, bias, size, window)
     x = xp(z).zeros((z.shape[0], weight.shape[1] * window.groups, *size), z.dtype)
-    for tap, reached, seen in _taps(weight.shape[2:], z.shape[2:], size, window):
+    for tap, reached, seen in taps(weight.shape[2:], z.shape[2:], size, window):
         product = _grouped(weight[tap], window.groups).swapaxes(-1, -2) @ _grouped(z[reached], window.groups)
         x[seen] += product.reshape(x[seen].shape)
     return x if bias is None else x + bias.reshape(-1, *[1] * len(size))
@@ -72,7 +58,7 @@ def _correlate(x, z, size, window):
         return family.correlate(x, z, size, window)
     groups, O, C = window.groups, z.shape[1], x.shape[1]
     weight = xp(x).zeros((O, C // groups, *size), x.dtype)
-    for tap, reached, seen in _taps(size, z.shape[2:], x.shape[2:], window):
+    for tap, reached, seen in taps(size, z.shape[2:], x.shape[2:], window):
         products = _grouped(z[reached], groups) @ _grouped(x[seen], groups).swapaxes(-1, -2)
         weight[tap] = products.sum(0).reshape(O, C // groups)
     return weight
@@ -105,24 +91,6 @@ _sum_positions.gradient(z=lambda g, z_shape: expand(reshape(g, (-1, *[1] * (len(
 def _family(x, other, size):
     """The kernels for x, unless something is empty."""
     return None if x.size == 0 or other.size == 0 or 0 in size else kernels.find(x, "conv")
-
-
-def _taps(kernel_size, size, seen, window):
-    """For each tap of the kernel: its index, the places of a result of `size` that it reaches, and the places of an
-    input of size `seen` that it sees there, as slices.
-    """
-    for tap in itertools.product(*map(range, kernel_size)):
-        reached, sights = [slice(None)] * 2, [slice(None)] * 2
-        for t, n, m, stride, padding, dilation in zip(tap, size, seen, *window[:3]):
-            shift = dilation * t - padding
-            first = max(0, -(shift // stride))  # the least q with stride q + shift >= 0
-            last = max(first, min(n, (m - 1 - shift) // stride + 1))
-            begin = stride * first + shift
-            reached.append(slice(first, last))
-            sights.append(
-                slice(begin, begin + stride * (last - first - 1) + 1, stride) if last > first else slice(0, 0)
-            )
-        yield (..., *tap), tuple(reached), tuple(sights)
 
 
 def _grouped(x, groups):

@@ -110,7 +110,8 @@ def _share(losses, target, weight, ignore_index, shape, reduction):
         total = lib.asarray((~ignored).sum(), losses.dtype)
     else:
         total = lib.where(ignored, 0, weight[lib.where(ignored, 0, target)]).sum(dtype=losses.dtype)
-    return sum(losses) / total
+    # Where every target is ignored the mean is 0 / 0, NaN; its gradient is 0, since nothing counted.
+    return sum(losses) / lib.where(total == 0, 1, total) + lib.where(total == 0, np.nan, 0).astype(losses.dtype)
 
 
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
@@ -171,6 +172,11 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     )
     weight = _class_weights(name, input, weight)
     if hasattr(target, "dtype") and target.dtype.kind == "f":
+        expect(
+            ignore_index < 0,
+            f"{name}: ignore_index={ignore_index} beside a target of probabilities, none of which can be ignored",
+            error=ArgumentError,
+        )
         return _with_probabilities(input, target, weight, reduction, label_smoothing)
     rows = _rows(name, input)
     classes, shape = _targets(name, input, target, ignore_index)

@@ -184,7 +184,7 @@ def setitem(x, index, new):
         )
     if not isinstance(index, _SIMPLE):
         index, _ = _normalise(index, x.data)
-    if not x.data.flags.writeable:
+    if not getattr(x.data.flags, "writeable", True):
         raise ArgumentError(f"setitem: x {describe(x)} is one number seen at many places\n  write x = x.clone() first")
     try:
         x.data[index] = _fitting(value(new), x.data)

@@ -196,9 +196,10 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     shape = tuple(input.shape)
     if tuple(var.shape) == shape[:-1] and input.ndim:
         var = reshape(var, (*shape[:-1], 1))
+    differ = [n for n, m in zip(var.shape, shape) if n != m]
     expect(
-        var.ndim == 0 or tuple(var.shape) in (shape, (*shape[:-1], 1)),
-        f"{name}: var has x's shape, or its last dimension is 1 or missing",
+        var.ndim == 0 or var.ndim == len(shape) and differ in ([], [1]),
+        f"{name}: var has x's shape, or one dimension of it is 1, or the last is missing",
         input,
         var,
     )

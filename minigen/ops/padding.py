@@ -72,6 +72,9 @@ def _border(x, dim, a, b, mode):
     if most is not None and max(a, b) > most:
         raise ShapeError(f"pad: mode={mode!r} of dimension {dim}, size {n}, can add at most {most}, got {(a, b)}")
     expect(n > 0, f"pad: mode={mode!r} needs elements to copy, dimension {dim} has none", x)
-    first, end = max(-a, 0), n - max(-b, 0)  # what a negative width cuts off is not there to be copied
-    places = first + MODES[mode](end - first, max(a, 0), max(b, 0))
+    if mode == "replicate":  # the edge stays to be copied, even where a negative width on the other side cuts it off
+        places = MODES[mode](n, a, b)
+    else:  # what a negative width cuts off is not there to be copied
+        first, end = max(-a, 0), n - max(-b, 0)
+        places = first + MODES[mode](end - first, max(a, 0), max(b, 0))
     return index_select(x, dim, xp(array(x)).asarray(places))

@@ -1,13 +1,71 @@
-"""What every function that slides a window shares: arguments given once or per dimension, batches left out, sizes."""
+"""What every function that slides a window shares: its arguments, the number of windows, and where each tap looks.
 
+A window over x has a place for each tap t of its kernel; the q-th window's is
+
+    p = stride q - padding + dilation t
+
+(one number for each dimension). Nothing is there where p lies outside x.
+"""
+
+import itertools
 import operator
+from typing import NamedTuple
 
 from ..errors import ArgumentError, DtypeError, ShapeError, expect
 from .shape import reshape
 
 
+class Window(NamedTuple):
+    """How a kernel slides, one entry for each dimension, and the number of groups of channels.
+
+    `padding` is what stands before the first element; how far windows reach beyond the last, their number says.
+    """
+
+    stride: tuple
+    padding: tuple
+    dilation: tuple
+    groups: int = 1
+
+
+def taps(kernel, count, size, window):
+    """For each tap of the kernel: its index, which of the `count` windows see something there, and what they see in an
+    input of `size`. All three index the last dimensions of an array, the latter two by slices.
+    """
+    for tap in itertools.product(*map(range, kernel)):
+        reached, seen = [], []
+        for t, n, m, stride, padding, dilation in zip(tap, count, size, *window[:3]):
+            shift = dilation * t - padding
+            first = max(0, -(shift // stride))  # the least q with stride q + shift >= 0
+            last = max(first, min(n, (m - 1 - shift) // stride + 1))
+            begin = stride * first + shift
+            reached.append(slice(first, last))
+            seen.append(slice(begin, begin + stride * (last - first - 1) + 1, stride) if last > first else slice(0))
+        yield (..., *tap), (..., *reached), (..., *seen)
+
+
+def window_count(name, size, kernel, stride, padding, dilation, ceil_mode=False):
+    """How many windows fit along one dimension. Raises ShapeError if not one does.
+
+    ceil_mode: also a last window that is partly outside, if it starts inside the input or the padding before it.
+    """
+    span = dilation * (kernel - 1) + 1
+    free = size + 2 * padding - span
+    count = (-(-free // stride) if ceil_mode else free // stride) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    expect(
+        count > 0,
+        f"{name}: a window of {span}"
+        + (f" ({kernel} dilated by {dilation})" if dilation > 1 else "")
+        + f" does not fit into {size}"
+        + (f" + 2 * {padding} of padding" if padding else ""),
+        error=ShapeError,
+    )
+    return count
+
+
 def per_dim(name, what, value, dims, least=0):
-    """`value`, one integer or one per dimension, as a tuple of `dims` integers, none below `least`."""
+    """`value`, one integer or one for each dimension, as a tuple of `dims` integers, none below `least`."""
     given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     try:
         given = tuple([operator.index(n) for n in given])
@@ -17,7 +75,7 @@ def per_dim(name, what, value, dims, least=0):
         given *= dims
     expect(
         len(given) == dims,
-        f"{name}: {what} is one integer or {dims}, one for each dimension",
+        f"{name}: {what} is one integer" + (f", or {dims}, one for each dimension" if dims > 1 else ""),
         value,
         error=ArgumentError,
     )
@@ -28,20 +86,14 @@ def per_dim(name, what, value, dims, least=0):
 def batched(name, x, dims):
     """(x with a batch dimension, whether it had one): functions take (N, C, ...) and (C, ...) alike."""
     expect(hasattr(x, "shape"), f"{name}: the input must be a tensor", x, error=DtypeError)
-    places = ", ".join("DHW"[3 - dims :]) if dims > 1 else "L"
+    places = ", ".join("DHW"[3 - dims :])
     expect(
         x.ndim in (dims + 1, dims + 2),
         f"{name}: the input must be (N, C, {places}) or (C, {places})",
         x,
-        hint=_suggest(x, dims),
+        hint="did you mean x.unsqueeze(0), one channel?" if x.ndim == dims else None,
     )
     return (x, True) if x.ndim == dims + 2 else (reshape(x, (1, *x.shape)), False)
-
-
-def _suggest(x, dims):
-    if x.ndim == dims:
-        return "did you mean x.unsqueeze(0), one channel?"
-    return f"it has {x.ndim} dimensions, not {dims + 1} or {dims + 2}"
 
 
 def unbatched(y, had_batch):
@@ -50,7 +102,7 @@ def unbatched(y, had_batch):
 
 
 def floating(name, *tensors):
-    """Raise unless all tensors are of one floating-point type."""
+    """Raise DtypeError unless all tensors are of one floating-point type."""
     kinds = {x.dtype for x in tensors}
     expect(
         len(kinds) == 1 and all([dtype.kind == "f" for dtype in kinds]),
@@ -58,22 +110,3 @@ def floating(name, *tensors):
         *tensors,
         error=DtypeError,
     )
-
-
-def window_count(name, size, kernel, stride, padding, dilation, ceil_mode=False):
-    """How many windows fit along one dimension. Raises ShapeError if not one does.
-
-    ceil_mode: the last window may run over the end, if it starts inside the input or its left padding.
-    """
-    span = dilation * (kernel - 1) + 1
-    free = size + 2 * padding - span
-    expect(
-        free >= 0,
-        f"{name}: a window of {span}" + (f" ({kernel} dilated by {dilation})" if dilation > 1 else "")
-        + f" does not fit into {size}" + (f" + 2 * {padding} of padding" if padding else ""),
-        error=ShapeError,
-    )  # fmt: skip
-    if not ceil_mode:
-        return free // stride + 1
-    count = -(-free // stride) + 1
-    return count - 1 if (count - 1) * stride >= size + padding else count

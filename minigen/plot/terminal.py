@@ -19,7 +19,7 @@ def preview(images, columns=None, width=None, colour=None, gap=1):
     """Pictures as lines of characters, to print.
 
     images    (H, W), (N, H, W), (N, 1, H, W) or (N, 3, H, W): tensors or arrays; colours are shown as greys
-    columns   pictures in a row; as many as fit if None
+    columns   pictures in a row, of which those are shown that fit; all are wrapped to the width if None
     width     characters in a line, at most; wider pictures are made smaller by averaging. The terminal's if None
     colour    grey levels by terminal codes; None asks whether the output is a terminal that takes them
     """
@@ -30,7 +30,11 @@ def preview(images, columns=None, width=None, colour=None, gap=1):
     shrink = max(1, int(np.ceil(pictures.shape[2] / width)))
     if shrink > 1:
         pictures = shrunk(pictures, shrink)
-    columns = min(len(pictures), columns or len(pictures), max(1, (width + gap) // (pictures.shape[2] + gap)))
+    fit = max(1, (width + gap) // (pictures.shape[2] + gap))
+    if columns is not None and columns > fit:
+        shown = [i for i in range(len(pictures)) if i % columns < fit]
+        pictures, columns = pictures[shown], fit
+    columns = min(len(pictures), columns or fit)
     low, high = float(pictures.min()), float(pictures.max())
     ink = (tile(pictures, columns, gap, fill=low) - low) / (high - low or 1.0)
     if len(ink) % 2:

@@ -24,20 +24,23 @@ class Screen:
             bar_format="{percentage:3.0f}%|{bar:24}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             dynamic_ncols=True,
         )
-        self.samples, self.since = 0, time.perf_counter()
+        self.since, self.samples, self.steps, self.sums = time.perf_counter(), 0, 0, {}
 
     def step(self, numbers, samples):
-        """One more step is done. `numbers` are shown, and how many `samples` a second go by."""
+        """One more step is done. The means of `numbers` are shown, and how many `samples` a second go by."""
         if self.bar.disable:
             return
         self.samples += samples or 0
+        self.steps += 1
+        for name, x in numbers.items():
+            self.sums[name] = self.sums.get(name, 0.0) + x
         now = time.perf_counter()
         if now - self.since > 0.2:
-            shown = [f"{name} {x:.4g}" for name, x in numbers.items()]
+            shown = [f"{name} {x / self.steps:.4g}" for name, x in self.sums.items()]
             if self.samples:
                 shown.append(f"{self.samples / (now - self.since):,.0f} samples/s")
             self.bar.set_postfix_str(", ".join(shown), refresh=False)
-            self.samples, self.since = 0, now
+            self.since, self.samples, self.steps, self.sums = now, 0, 0, {}
         self.bar.update()
 
     def line(self, text):

@@ -45,7 +45,7 @@ def test_one_layer_twice():
 
 def test_sequential_with_names():
     net = nn.Sequential(OrderedDict(first=nn.Linear(2, 3), second=nn.Linear(3, 1)))
-    assert net.first.out_features == 3 and list(net.state_dict())[0] == "first.weight"
+    assert net.first.out_features == 3 and next(iter(net.state_dict())) == "first.weight"
     assert list(net[1:].state_dict()) == ["second.weight", "second.bias"]
 
 

@@ -131,7 +131,7 @@ def test_a_prefix_on_every_key_is_recognised():
     state = {f"module.{name}": x for name, x in Net().state_dict().items()}
     with pytest.raises(errors.CheckpointError, match=r"begins with 'module\.'"):
         Net().load_state_dict(state)
-    with pytest.raises(errors.CheckpointError, match="'0.' \\+ k"):
+    with pytest.raises(errors.CheckpointError, match=r"'0.' \+ k"):
         nn.Sequential(Net()).load_state_dict(Net().state_dict())
 
 

@@ -231,6 +231,14 @@ def test_the_gradient_of_a_product_with_zeros_in_it():
     gradients_are_right(lambda x, y: x.scatter_reduce(1, index, y, "prod"), x, src)
 
 
+def test_equal_extremes_share_the_gradient():
+    x = Tensor(np.array([3.0, 1.0]), requires_grad=True)
+    src = Tensor(np.array([3.0, 3.0, 0.0]), requires_grad=True)
+    y = x.scatter_reduce(0, Tensor(np.array([0, 0, 1])), src, "amax")
+    gx, gsrc = minigen.autograd.grad((y * Tensor(np.array([6.0, 5.0]))).sum(), [x, src])
+    assert gx.tolist() == [2.0, 5.0] and gsrc.tolist() == [2.0, 2.0, 0.0]
+
+
 def test_empty_and_0d():
     none = Tensor(np.zeros((0, 3), np.float32), requires_grad=True)
     index = Tensor(np.zeros((0, 3), np.int64))

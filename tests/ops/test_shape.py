@@ -210,3 +210,11 @@ def test_a_write_through_a_view_is_seen_by_the_graph():
 def test_errors(wrong, error, says):
     with pytest.raises(error, match=says):
         wrong(Tensor(array(2, 3, 4).astype(np.float32)))
+
+
+def test_iterating_gives_slices_with_one_node_for_all():
+    x = Tensor(array(3, 2), requires_grad=True)
+    rows = list(x)
+    assert len(rows) == 3 and rows[0].node is rows[2].node
+    gradients_are_right(lambda x: minigen.stack([row * i for i, row in enumerate(x)]), array(3, 2))
+    assert list(Tensor(np.zeros((0, 2)))) == []

@@ -1,4 +1,4 @@
-"""The bundled cases once more in float32, which is where the kernels run: test_parity.py is in float64, on definitions."""
+"""The bundled cases once more in float32, where the kernels run: test_parity.py is in float64, on definitions."""
 
 import numpy as np
 import pytest

@@ -12,7 +12,6 @@ def test_training_and_downloads_without_a_network():
     assert finding.passed, finding.text
 
 
-@pytest.mark.parametrize("method", ["connect", "connect_ex"])
-def test_the_suite_is_guarded(method):
+def test_the_suite_is_guarded():
     with socket.socket() as one, pytest.raises(AssertionError, match="tests run without a network"):
-        getattr(one, method)(("192.0.2.1", 80))
+        one.connect(("192.0.2.1", 80))

@@ -39,7 +39,9 @@ FOUND = {
     "fn_softplus": lambda x: F.softplus(x),  # beta 1
     "fn_unfold": lambda x: F.unfold(x, 3, padding=1, stride=2),  # (4 channels x 9, 9 places)
     # The gradient is sigmoid(x) - t (sigmoid(x) + p (1 - sigmoid(x))): two entries give t = 0.3 and p = 2.
-    "loss_bce_logits": lambda x: F.binary_cross_entropy_with_logits(x, full(x, 0.3), pos_weight=Tensor(np.array(2.0))),
+    "loss_bce_logits": lambda x: F.binary_cross_entropy_with_logits(
+        x, full(x, 0.3), pos_weight=Tensor(np.array(2.0, x.dtype))
+    ),
     # softmax(x) less the gradient is 0.9 at the class and 0.1 / 6 everywhere: smoothing 0.1, mean over three rows.
     "loss_ce_smooth_ignore": lambda x: F.cross_entropy(x, classes(), ignore_index=-100, label_smoothing=0.1),
     # The gradient is 2x between -1 and 1, and the value fits smooth L1 with beta 0.5, not Huber with delta 0.5.

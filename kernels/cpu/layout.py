@@ -1,0 +1,77 @@
+"""Memory orders: channels first, (N, C, ...), and channels last, (N, ..., C), of the same logical (N, C, ...) array.
+
+An array seen in the order of its memory is (outer, places, inner): what is done along the places is done `inner`
+numbers at a time. One and two spatial dimensions are three with sizes of 1.
+"""
+
+import numpy as np
+from numba import prange
+
+from .compile import kernel
+
+
+def three(values, fill):
+    """One to three values, filled up in front to three."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+@kernel
+def turn(x, y):
+    """y[n, p, c] = x[n, c, p], in tiles that fit the first cache."""
+    N, C, P = x.shape
+    tiles = (P + 63) // 64
+    for task in prange(N * tiles):
+        n, first = task // tiles, task % tiles * 64
+        last = min(P, first + 64)
+        for begin in range(0, C, 16):
+            for p in range(first, last):
+                for c in range(begin, min(C, begin + 16)):
+                    y[n, p, c] = x[n, c, p]
+
+
+def turned(x):
+    """(N, C, P) -> (N, P, C), contiguous."""
+    if x.shape[1] == 1 or x.shape[2] == 1:
+        return x.reshape(x.shape[0], x.shape[2], x.shape[1])
+    y = np.empty((x.shape[0], x.shape[2], x.shape[1]), np.float32)
+    (turn if x.size > 16384 else turn.serial)(x, y)
+    return y
+
+
+def inside(x):
+    """(N, C, ...) with one to three spatial dimensions -> (N, D, H, W, C), contiguous; a view where x allows it."""
+    N, C, *size = x.shape
+    last = x.transpose(0, *range(2, x.ndim), 1)
+    if not last.flags.c_contiguous:
+        last = turned(x.reshape(N, C, -1)) if x.flags.c_contiguous else np.ascontiguousarray(last)
+    return last.reshape(N, *(1,) * (3 - len(size)), *size, C)
+
+
+def outside(y, dims):
+    """(N, D, H, W, C) -> (N, C, ...), a view."""
+    y = y.reshape(y.shape[0], *y.shape[4 - dims :])
+    return y.transpose(0, dims + 1, *range(1, dims + 1))
+
+
+def planes(x):
+    """(N, C, ...) -> ((outer, D, H, W, inner), whether channels are last), contiguous; a view of either usual order."""
+    if x.flags.c_contiguous:
+        return x.reshape(x.shape[0] * x.shape[1], *three(x.shape[2:], 1), 1), False
+    return inside(x), True
+
+
+def from_planes(y, like, channels_last):
+    """(outer, D, H, W, inner) -> (N, C, ...), a view, with the channels and the number of dimensions of `like`."""
+    if channels_last:
+        return outside(y, like.ndim - 2)
+    return y.reshape(*like.shape[:2], *y.shape[6 - like.ndim : 4])
+
+
+def in_memory_order(x):
+    """(x with its dimensions in the order of memory, contiguous; that order). A copy only if x is no whole block."""
+    usual = tuple(range(x.ndim))
+    if x.flags.c_contiguous:
+        return x, usual
+    order = tuple(sorted(usual, key=lambda d: (-x.strides[d], d)))
+    block = x.transpose(order)
+    return (block, order) if block.flags.c_contiguous else (np.ascontiguousarray(x), usual)
