@@ -276,8 +276,8 @@ def value(x):
     return x.data if isinstance(x, Tensor) else x
 
 
-def _array(data):
-    """A NumPy array from numbers and nested lists: floats become float32, integers int64, as in PyTorch."""
+def _array(data, dtype=None):
+    """A NumPy array from numbers and nested lists: floats become float32, integers int64, unless `dtype` is given."""
     if isinstance(data, np.generic):
         return np.asarray(data)
     if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
@@ -294,7 +294,8 @@ def _array(data):
     given_array = hasattr(data, "dtype") or (
         isinstance(data, (list, tuple)) and len(data) > 0 and hasattr(data[0], "dtype")
     )
-    return array.astype(float32) if array.dtype == float64 and not given_array else array
+    narrows = dtype is None and array.dtype == float64 and not given_array
+    return array.astype(float32) if narrows else array
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False):
@@ -302,7 +303,7 @@ def tensor(data, dtype=None, device=None, requires_grad=False):
 
     Python floats give float32 and integers int64; arrays keep their type unless `dtype` says otherwise.
     """
-    array = data.data if isinstance(data, Tensor) else data if is_array(data) else _array(data)
+    array = data.data if isinstance(data, Tensor) else data if is_array(data) else _array(data, dtype)
     array = xp(array).array(array, dtype=dtype)
     if device is not None:
         array = to_device(array, device)
@@ -313,7 +314,7 @@ def as_tensor(data, dtype=None, device=None):
     """`data` as a tensor, sharing memory where it can."""
     if isinstance(data, Tensor) and dtype is None and device is None:
         return data
-    array = data.data if isinstance(data, Tensor) else data if is_array(data) else _array(data)
+    array = data.data if isinstance(data, Tensor) else data if is_array(data) else _array(data, dtype)
     if dtype is not None:
         array = array.astype(dtype, copy=False)
     return Tensor(array if device is None else to_device(array, device))

@@ -203,8 +203,8 @@ def spread(g, weight, bias, size, window):
 
 
 def phases_of(size, taps, stride, padding, dilation):
-    """One dimension of `spread`, for each remainder of a place p of its result modulo the stride: the remainder, how many
-    places have it, the taps that reach them, last first, and where in g the first of these places sees them: at
+    """One dimension of `spread`, for each remainder of a place p of its result modulo the stride: the remainder, how
+    many places have it, the taps that reach them, last first, and where in g the first of these places sees them: at
     `start`, `start + step`, ...
 
     Tap t brings g[q] to p if q = (p + padding - dilation t) / stride is whole.

@@ -87,10 +87,11 @@ def rnn_backward(g, panels, hs, da, dh, relu, rows, back):
                 if relu:
                     for j in range(H):
                         d[j] = select(h[j] > F(0), later[j], F(0))
+                        later[j] = F(0)
                 else:
                     for j in range(H):
                         d[j] = later[j] * (F(1) - h[j] * h[j])
-                later[:] = F(0)
+                        later[j] = F(0)
             add_product(da[t, first:last], panels, dh[first:last])
 
 
@@ -113,7 +114,9 @@ def gru_forward(gates, panels, bias, hs, us, rows, back):
         for step in range(T):
             t = T - 1 - step if back else step
             for n in range(last - first):
-                sums[n] = bias
+                u = sums[n]
+                for j in range(3 * H):
+                    u[j] = bias[j]
             add_product(hs[t + back, first:last], panels, sums)
             for n in range(first, last):
                 gate, u = gates[t, n], sums[n - first]

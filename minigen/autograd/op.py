@@ -59,7 +59,6 @@ class Op:
         self.define = None
         self.differentiable = False
         self.composed = True  # its rule is made of ops
-        self.keeps_shapes = False
         self.plain = outputs == 1 and not saves
         self.simple = False  # one rule for each argument, made of ops
         parameters = inspect.signature(forward).parameters
@@ -108,7 +107,6 @@ class Op:
                 places.append(where[name])
             elif name.endswith("_shape") and name[:-6] in where:
                 places.append(("shape", where[name[:-6]]))
-                self.keeps_shapes = True
             else:
                 raise ArgumentError(
                     f"{self.name}: its gradient rule asks for {name!r}, which is neither an argument of the op "
@@ -168,8 +166,6 @@ class Op:
         if not mask or not self.differentiable or not mode.recording:
             return wrap(y) if self.outputs == 1 else tuple([wrap(a) for a in y])
         plan = self._plans.get(mask) or self._plan(mask)
-        if self.keeps_shapes:
-            arrays.append([getattr(a, "shape", None) for a in arrays[: self.arity]])
         saved = [keep(arrays) for _, _, keep in plan]
         node = new_node(self, edges, y.shape if self.outputs == 1 else [a.shape for a in y], plan, saved, mask)
         if modes.anomaly:
@@ -323,7 +319,7 @@ class Binary(Op):
         if not mask or not self.differentiable or not mode.recording:
             return wrap(out)
         plan = self._plans.get(mask) or self._plan(mask)
-        values = (x, y, out, (getattr(x, "shape", None), getattr(y, "shape", None))) if self.keeps_shapes else (x, y, out)
+        values = x, y, out
         node = new_node(self, (from_a, from_b), out.shape, plan, [keep(values) for _, _, keep in plan], mask)
         if modes.anomaly:
             node.trace = traceback.extract_stack(limit=12)
@@ -331,7 +327,7 @@ class Binary(Op):
 
 
 class _Sources:
-    """What a gradient rule asked for by name, and how to pick it from [*arguments, y, *saves, shapes]."""
+    """What a gradient rule asked for by name, and how to pick it from [*arguments, y, *saves]."""
 
     __slots__ = ("keep", "names", "places", "wants_needs")
 
@@ -340,8 +336,13 @@ class _Sources:
         self.places = places
         self.wants_needs = wants_needs
         shaped = [place for place in places if isinstance(place, tuple)]
-        if shaped:
-            self.keep = lambda values: [values[-1][p[1]] if isinstance(p, tuple) else values[p] for p in places]
+        if shaped and len(places) == 1:
+            ((_, only),) = shaped
+            self.keep = lambda values: (getattr(values[only], "shape", None),)
+        elif shaped:
+            self.keep = lambda values: [
+                values[p] if type(p) is int else getattr(values[p[1]], "shape", None) for p in places
+            ]
         elif len(places) == 1:
             self.keep = operator.itemgetter(slice(places[0], places[0] + 1))
         elif places:

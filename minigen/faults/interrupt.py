@@ -36,6 +36,8 @@ def interrupts(count, seed=0):
                 code, output, errors = _finished(process)
                 if output == straight:  # it was done already (a signal may still find Python on its way out)
                     break
+                if code == 0:
+                    return Finding(False, f"after {done} interrupts: other bits than a run without")
                 done += 1
                 fault = _fault(folder / f"run-{runs}", code, errors)
                 if fault:

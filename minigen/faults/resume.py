@@ -39,7 +39,15 @@ def schedules():
         "exponential": lambda o: s.ExponentialLR(o, 0.8),
         "cosine": lambda o: s.CosineAnnealingLR(o, STEPS),
         "linear": lambda o: s.LinearLR(o, 0.1, 1.0, 4),
-        "one cycle": lambda o: s.OneCycleLR(o, 1e-2, total_steps=STEPS + 1),
+        "one cycle": lambda o: s.OneCycleLR(
+            o, 1e-2, total_steps=STEPS + 1, cycle_momentum=bool({"momentum", "betas"} & set(o.param_groups[0]))
+        ),
+        "triangles": lambda o: s.CyclicLR(o, 1e-3, 1e-2, step_size_up=2, cycle_momentum=False),
+        "warm restarts": lambda o: s.CosineAnnealingWarmRestarts(o, 2),
+        "polynomial": lambda o: s.PolynomialLR(o, STEPS),
+        "warm-up": lambda o: s.cosine_with_warmup(o, 2, STEPS),
+        "noam": lambda o: s.noam(o, 16, 2),
+        "chained": lambda o: s.ChainedScheduler([s.LinearLR(o, 0.1, 1.0, 2), s.ExponentialLR(o, 0.9)]),
         "lambda": lambda o: s.LambdaLR(o, lambda step: 1 / (1 + step)),
         "sequential": lambda o: s.SequentialLR(o, [s.LinearLR(o, 0.1, 1.0, 2), s.CosineAnnealingLR(o, STEPS)], [2]),
     }

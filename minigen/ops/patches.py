@@ -5,56 +5,35 @@ import math
 from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, expect
-from .padding import pad as add_border
-from .shape import reshape, squeeze, unsqueeze
-
-
-def pair(name, what, value, least):
-    """`value` for both dimensions. Raises ArgumentError for what is not one or two integers of at least `least`."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    expect(
-        len(pair) == 2 and all(isinstance(n, int) and n >= least for n in pair),
-        f"{name}: {what} is one integer or two, at least {least}",
-        value,
-        error=ArgumentError,
-    )
-    return pair
-
-
-def positions(size, kernel, dilation, stride):
-    """How many windows fit into each dimension."""
-    return tuple([(n - d * (k - 1) - 1) // s + 1 for n, k, d, s in zip(size, kernel, dilation, stride)])
-
-
-def _windows(kernel, dilation, stride, count):
-    """For each place in the kernel, the slices that pick its element in every window."""
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            starts = i * dilation[0], j * dilation[1]
-            yield (i, j), tuple([slice(a, a + s * (n - 1) + 1, s) for a, s, n in zip(starts, stride, count)])
+from .shape import reshape
+from .windows import Window, batched, per_dim, taps, unbatched, window_count
 
 
 @op
-def _unfold(x, kernel, dilation, stride):
+def _unfold(x, kernel, count, window):
     """x (N, C, H, W) -> its windows (N, C, kh, kw, oh, ow)."""
-    count = positions(x.shape[2:], kernel, dilation, stride)
-    y = xp(x).empty((*x.shape[:2], *kernel, *count), x.dtype)
-    for (i, j), (rows, columns) in _windows(kernel, dilation, stride, count):
-        y[:, :, i, j] = x[:, :, rows, columns]
+    y = xp(x).zeros((*x.shape[:2], *kernel, *count), x.dtype)
+    for tap, reached, seen in taps(kernel, count, x.shape[2:], window):
+        y[(slice(None), slice(None), *tap[1:], *reached[1:])] = x[seen]
     return y
 
 
 @op
-def _fold(y, size, kernel, dilation, stride):
+def _fold(y, size, window):
     """Windows y (N, C, kh, kw, oh, ow) -> their sum where they overlap (N, C, *size): the transpose of `_unfold`."""
     x = xp(y).zeros((*y.shape[:2], *size), y.dtype)
-    for (i, j), (rows, columns) in _windows(kernel, dilation, stride, y.shape[4:]):
-        x[:, :, rows, columns] += y[:, :, i, j]
+    for tap, reached, seen in taps(y.shape[2:4], y.shape[4:], size, window):
+        x[seen] += y[(slice(None), slice(None), *tap[1:], *reached[1:])]
     return x
 
 
-_unfold.gradient(x=lambda g, x_shape, kernel, dilation, stride: _fold(g, tuple(x_shape[2:]), kernel, dilation, stride))
-_fold.gradient(y=lambda g, kernel, dilation, stride: _unfold(g, kernel, dilation, stride))
+_unfold.gradient(x=lambda g, x_shape, window: _fold(g, tuple(x_shape[2:]), window))
+_fold.gradient(y=lambda g, y_shape, window: _unfold(g, tuple(y_shape[2:4]), tuple(y_shape[4:]), window))
+
+
+def _arguments(name, kernel, dilation, padding, stride):
+    kernel, dilation = per_dim(name, "kernel_size", kernel, 2, 1), per_dim(name, "dilation", dilation, 2, 1)
+    return kernel, Window(per_dim(name, "stride", stride, 2, 1), per_dim(name, "padding", padding, 2), dilation)
 
 
 def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
@@ -62,19 +41,11 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
 
     Raises ShapeError if no window fits.
     """
-    kernel, dilation, stride = (
-        pair("unfold", what, value, 1)
-        for what, value in (("kernel_size", kernel_size), ("dilation", dilation), ("stride", stride))
-    )
-    padding = pair("unfold", "padding", padding, 0)
-    expect(input.ndim in (3, 4), "unfold: input must be (N, C, H, W) or (C, H, W)", input)
-    x = unsqueeze(input, 0) if input.ndim == 3 else input
-    if any(padding):
-        x = add_border(x, (padding[1], padding[1], padding[0], padding[0]))
-    count = positions(x.shape[2:], kernel, dilation, stride)
-    expect(min(count) > 0, f"unfold: no window of {kernel}, dilation {dilation}, fits", input)
-    y = reshape(_unfold(x, kernel, dilation, stride), (x.shape[0], x.shape[1] * math.prod(kernel), math.prod(count)))
-    return squeeze(y, 0) if input.ndim == 3 else y
+    kernel, window = _arguments("unfold", kernel_size, dilation, padding, stride)
+    x, had_batch = batched("unfold", input, 2)
+    count = tuple([window_count("unfold", *line) for line in zip(x.shape[2:], kernel, *window[:3])])
+    columns = x.shape[0], x.shape[1] * math.prod(kernel), math.prod(count)
+    return unbatched(reshape(_unfold(x, kernel, count, window), columns), had_batch)
 
 
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
@@ -82,27 +53,20 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
 
     Raises ShapeError if L is not the number of windows, or the rows are no multiple of kh * kw.
     """
-    size = pair("fold", "output_size", output_size, 1)
-    kernel, dilation, stride = (
-        pair("fold", what, value, 1)
-        for what, value in (("kernel_size", kernel_size), ("dilation", dilation), ("stride", stride))
-    )
-    padding = pair("fold", "padding", padding, 0)
+    size = per_dim("fold", "output_size", output_size, 2, 1)
+    kernel, window = _arguments("fold", kernel_size, dilation, padding, stride)
     expect(input.ndim in (2, 3), "fold: input must be (N, C * kh * kw, L) or (C * kh * kw, L)", input)
-    y = unsqueeze(input, 0) if input.ndim == 2 else input
-    grown = tuple([n + 2 * p for n, p in zip(size, padding)])
-    count, area = positions(grown, kernel, dilation, stride), math.prod(kernel)
+    y = input if input.ndim == 3 else reshape(input, (1, *input.shape))
+    count = tuple([window_count("fold", *line) for line in zip(size, kernel, *window[:3])])
+    area = math.prod(kernel)
     expect(
-        y.shape[1] % area == 0 and min(count) > 0 and y.shape[2] == math.prod(count),
-        f"fold: output {size} has {math.prod(max(n, 0) for n in count)} windows of {kernel}: input must be "
-        f"(N, C * {area}, {math.prod(max(n, 0) for n in count)})",
+        y.shape[1] % area == 0 and y.shape[2] == math.prod(count),
+        f"fold: output {size} has {math.prod(count)} windows of {kernel}: input must be "
+        f"(N, C * {area}, {math.prod(count)})",
         input,
     )
     y = reshape(y, (y.shape[0], y.shape[1] // area, *kernel, *count))
-    x = _fold(y, grown, kernel, dilation, stride)
-    if any(padding):
-        x = add_border(x, (-padding[1], -padding[1], -padding[0], -padding[0]))
-    return squeeze(x, 0) if input.ndim == 2 else x
+    return unbatched(_fold(y, size, window), input.ndim == 3)
 
 
 def pixel_shuffle(input, upscale_factor):

@@ -4,8 +4,8 @@
     adaptive_avg_pool adaptive_max_pool   windows that give a wanted size
     max_unpool                            the largest elements put back where they were
 
-A window's place (i, j) over all windows at once is a strided slice of the input, so that a pool of k x k is k * k
-additions, or comparisons, of whole arrays.
+Two pairs of linear ops carry the gradients, of every order: `_window_sums` and its transpose `_spread_sums`, `_take`
+and its transpose `_put`. Without a kernel for the array, a pool of k x k is k * k additions, or comparisons, of slices.
 """
 
 import itertools
@@ -13,128 +13,90 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..autograd import op
 from ..device import xp
-from ..errors import ArgumentError, DimError, DtypeError, ShapeError, expect
+from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import Tensor
 from ..tensor import value as array
 from .activations import relu
+from .along import Mix, mix
 from .arithmetic import abs, sign
-from .linalg import matmul
-from .padding import pad as add_border
-from .picking import gather
-from .scatter import scatter_add
-from .shape import movedim, reshape, squeeze, unsqueeze
-
-# Arguments
+from .windows import Window, batched, per_dim, taps, unbatched, window_count
 
 
-def several(name, what, value, dims, least=1):
-    """`value` for each of `dims` dimensions. Raises ArgumentError for what is not integers of at least `least`."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values = values * dims if len(values) == 1 else values
-    expect(
-        len(values) == dims and all(isinstance(n, (int, np.integer)) and n >= least for n in values),
-        f"{name}: {what} is one integer or {dims}, at least {least}",
-        value,
-        error=ArgumentError,
-    )
-    return tuple([int(n) for n in values])
+def _arguments(name, dims, kernel, stride, padding, dilation=1):
+    """(kernel, Window), one entry for each dimension; the stride is the kernel's size if None."""
+    kernel = per_dim(name, "kernel_size", kernel, dims, least=1)
+    stride = kernel if stride is None or stride == () else per_dim(name, "stride", stride, dims, least=1)
+    padding = per_dim(name, "padding", padding, dims)
+    dilation = per_dim(name, "dilation", dilation, dims, least=1)
+    for k, p in zip(kernel, padding):
+        expect(2 * p <= k, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError)
+    return kernel, Window(stride, padding, dilation)
 
 
-def batched(name, x, dims):
-    """(x with a batch dimension in front, whether it had one)."""
-    places = ", ".join("DHW"[3 - dims :])
-    expect(
-        isinstance(x, Tensor) and x.ndim in (dims + 1, dims + 2),
-        f"{name}: input must be a tensor (N, C, {places}) or (C, {places})",
-        x,
-        error=ShapeError if isinstance(x, Tensor) else DtypeError,
-    )
-    return (x, True) if x.ndim == dims + 2 else (unsqueeze(x, 0), False)
-
-
-def counted(name, x, kernel, stride, padding, dilation, ceil_mode):
-    """How many windows fit into each dimension. Raises ShapeError if none does, ArgumentError for too much padding."""
-    count = []
-    for n, k, s, p, d in zip(x.shape[2:], kernel, stride, padding, dilation):
-        expect(
-            2 * p <= d * (k - 1) + 1, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError
-        )
-        room = n + 2 * p - d * (k - 1) - 1
-        c = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (c - 1) * s >= n + p:  # the last window must start inside the input or its left border
-            c -= 1
-        expect(n > 0 and c > 0, f"{name}: no window of {kernel}, dilation {dilation}, fits into {x.shape[2:]}", x)
-        count.append(c)
-    return tuple(count)
-
-
-def bordered(x, kernel, stride, padding, dilation, count, fill):
-    """x with a border such that all windows are whole."""
-    widths = []
-    for n, k, s, p, d, c in zip(x.shape[2:], kernel, stride, padding, dilation, count):
-        widths = [p, (c - 1) * s + d * (k - 1) + 1 - n - p, *widths]
-    return add_border(x, tuple(widths), value=fill) if any(widths) else x
-
-
-def windows(kernel, stride, dilation, count):
-    """For each place in a window: the place, and the slices that pick it from every window."""
-    for place in itertools.product(*map(range, kernel)):
-        yield (
-            place,
-            (
-                ...,
-                *[slice(i * d, i * d + s * (c - 1) + 1, s) for i, s, d, c in zip(place, stride, dilation, count)],
-            ),
-        )
+def _count(name, x, kernel, window, ceil_mode):
+    """How many windows fit into each dimension. Raises ShapeError if none does."""
+    expect(0 not in x.shape[1:], f"{name}: there is nothing to pool in", x)
+    lines = zip(x.shape[2:], kernel, *window[:3])
+    return tuple([window_count(name, *line, ceil_mode=ceil_mode) for line in lines])
 
 
 # Means
 
 
 @op
-def _window_sums(x, kernel, stride, count):
-    y = 0
-    for _, place in windows(kernel, stride, (1,) * len(kernel), count):
-        y = y + x[place]
+def _window_sums(x, kernel, count, window):
+    """x (N, C, ...) -> the sum of each window (N, C, *count)."""
+    family = kernels.find(x, "pool")
+    if family is not None and x.size:
+        return family.sum_pool(x, kernel, count, window)
+    y = xp(x).zeros((*x.shape[:2], *count), x.dtype)
+    for _, reached, seen in taps(kernel, count, x.shape[2:], window):
+        y[reached] += x[seen]
     return y
 
 
 @op
-def _window_spread(y, kernel, stride, size):
-    """Each window's number added to all its places: the transpose of `_window_sums`."""
-    x = xp(y).zeros_like(y, shape=(*y.shape[:2], *size))
-    for _, place in windows(kernel, stride, (1,) * len(kernel), y.shape[2:]):
-        x[place] += y
+def _spread_sums(y, kernel, size, window):
+    """Each window's number y (N, C, ...) added to all its places in zeros (N, C, *size): the transpose."""
+    family = kernels.find(y, "pool")
+    if family is not None and y.size:
+        return family.spread(y, kernel, size, window)
+    x = xp(y).zeros((*y.shape[:2], *size), y.dtype)
+    for _, reached, seen in taps(kernel, y.shape[2:], size, window):
+        x[seen] += y[reached]
     return x
 
 
-_window_sums.gradient(x=lambda g, x_shape, kernel, stride: _window_spread(g, kernel, stride, tuple(x_shape[2:])))
-_window_spread.gradient(y=lambda g, kernel, stride, y_shape: _window_sums(g, kernel, stride, tuple(y_shape[2:])))
+_window_sums.gradient(x=lambda g, x_shape, kernel, window: _spread_sums(g, kernel, tuple(x_shape[2:]), window))
+_spread_sums.gradient(y=lambda g, y_shape, kernel, window: _window_sums(g, kernel, tuple(y_shape[2:]), window))
 
 
 def _avg_pool(name, dims, x, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
     x, had_batch = batched(name, x, dims)
-    kernel = several(name, "kernel_size", kernel, dims)
-    stride = kernel if stride is None or stride == () else several(name, "stride", stride, dims)
-    padding, ones = several(name, "padding", padding, dims, 0), (1,) * dims
+    kernel, window = _arguments(name, dims, kernel, stride, padding)
     expect(divisor is None or divisor != 0, f"{name}: divisor_override must not be zero", error=ArgumentError)
-    count = counted(name, x, kernel, stride, padding, ones, ceil_mode)
-    sums = _window_sums(bordered(x, kernel, stride, padding, ones, count, 0), kernel, stride, count)
-    if divisor is not None:
-        y = sums * (1.0 / divisor)
-    elif not ceil_mode and (count_include_pad or not any(padding)):
-        y = sums * (1.0 / math.prod(kernel))
+    count = _count(name, x, kernel, window, ceil_mode)
+    sums = _window_sums(x, kernel, count, window)
+    if divisor is None and (ceil_mode or (not count_include_pad and any(window.padding))):
+        areas = _areas(x.shape[2:], kernel, count, window, count_include_pad)
+        y = sums * Tensor(xp(array(x)).asarray(1.0 / areas, x.dtype))
     else:
-        area = np.ones(())
-        for n, k, s, p, c in zip(x.shape[2:], kernel, stride, padding, count):
-            first = np.arange(c) * s - p
-            end = np.minimum(first + k, n + p)
-            held = end - first if count_include_pad else np.minimum(end, n) - np.maximum(first, 0)
-            area = np.multiply.outer(area, held)
-        y = sums * Tensor(xp(array(x)).asarray(1.0 / area, x.dtype))
-    return y if had_batch else squeeze(y, 0)
+        y = sums * (1.0 / (divisor or math.prod(kernel)))
+    return unbatched(y, had_batch)
+
+
+def _areas(size, kernel, count, window, count_include_pad):
+    """How many places each window has inside the input, or inside the input and its padding."""
+    areas = np.ones(())
+    for n, k, c, s, p in zip(size, kernel, count, window.stride, window.padding):
+        first = np.arange(c) * s - p
+        end = np.minimum(first + k, n + p)
+        held = end - first if count_include_pad else np.minimum(end, n) - np.maximum(first, 0)
+        areas = np.multiply.outer(areas, held)
+    return areas
 
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
@@ -148,11 +110,12 @@ def avg_pool2d(
     """The mean of each window of input (N, C, H, W) or (C, H, W).
 
     stride             the kernel's size if None
+    padding            a border of zeros, at most half of the kernel
     ceil_mode          also a last window that is only partly inside
     count_include_pad  the zeros of the border count in the mean
     divisor_override   divide the sum by this instead
 
-    Raises ShapeError if no window fits.
+    Raises ShapeError if no window fits, ArgumentError.
     """
     return _avg_pool(
         "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
@@ -170,7 +133,7 @@ def avg_pool3d(
 
 def _lp_pool(name, dims, x, norm_type, kernel, stride, ceil_mode):
     expect(norm_type != 0, f"{name}: norm_type must not be 0", error=ArgumentError)
-    kernel = several(name, "kernel_size", kernel, dims)
+    kernel = per_dim(name, "kernel_size", kernel, dims, least=1)
     means = _avg_pool(name, dims, x**norm_type, kernel, stride, 0, ceil_mode, True, None)
     return (sign(means) * relu(abs(means)) * float(math.prod(kernel))) ** (1.0 / norm_type)
 
@@ -190,58 +153,73 @@ def lp_pool3d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     return _lp_pool("lp_pool3d", 3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-# Maxima
+# Maxima. Where one stands is counted in the flattened last dimensions, and the gradient goes there.
 
 
-def _largest(x, kernel, stride, padding, dilation, count):
-    """Where each window's largest element stands in x (N, C, ...), counted in its flattened last dimensions: an array.
-
-    Of equals the first; a NaN counts as the largest. Places in the border are never chosen.
-    """
-    lib = xp(x)
-    size, lowest = x.shape[2:], -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    x = bordered(x, kernel, stride, padding, dilation, count, lowest)
-    best = where = None
-    for place, slices in windows(kernel, stride, dilation, count):
-        found, flat = x[slices], np.zeros((), np.int64)
-        inside = np.ones((), bool)
-        for i, s, p, d, c, n in zip(place, stride, padding, dilation, count, size):
-            here = np.arange(c) * s + i * d - p
-            flat = flat[..., None] * n + here
-            inside = inside[..., None] & (here >= 0) & (here < n)
-        flat, inside = lib.asarray(flat), lib.asarray(inside)
-        if best is None:
-            best, where = found, lib.where(inside, lib.broadcast_to(flat, found.shape), -1)
-        else:
-            better = inside & ((found > best) | lib.isnan(found) | (where < 0))
-            best, where = lib.where(better, found, best), lib.where(better, flat, where)
-    return where
+@op
+def _take(x, places):
+    """x (N, C, ...) at places (N, C, ...)."""
+    family = kernels.find(x, "pool")
+    if family is not None and x.size and places.size:
+        return family.take(x, places)
+    flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    where = places.reshape(*places.shape[:2], math.prod(places.shape[2:]))
+    return xp(x).take_along_axis(flat, where, axis=2).reshape(places.shape)
 
 
-def _at(x, where):
-    """The elements of x (N, C, ...) at flat places (N, C, ...): differentiable, as `gather` is."""
-    n, c, rows = *x.shape[:2], math.prod(x.shape[2:])
-    places = Tensor(where.reshape(n, c, math.prod(where.shape[2:])))
-    return reshape(gather(reshape(x, (n, c, rows)), 2, places), where.shape)
+@op
+def _put(y, places, size):
+    """Zeros (N, C, *size), and y (N, C, ...) added at its places: the transpose of `_take`."""
+    family = kernels.find(y, "pool")
+    if family is not None and y.size and 0 not in size:
+        return family.put(y, places, size)
+    planes, each = math.prod(y.shape[:2]), math.prod(y.shape[2:])
+    x = xp(y).zeros((planes, math.prod(size)), y.dtype)
+    xp(y).add.at(x, (xp(y).arange(planes)[:, None], places.reshape(planes, each)), y.reshape(planes, each))
+    return x.reshape(*y.shape[:2], *size)
+
+
+@op
+def _place(y, places, size):
+    """Zeros (N, C, *size), and y (N, C, ...) written at its places; of several at one place the last stays."""
+    planes, each = math.prod(y.shape[:2]), math.prod(y.shape[2:])
+    x = xp(y).zeros((planes, math.prod(size)), y.dtype)
+    x[xp(y).arange(planes)[:, None], places.reshape(planes, each)] = y.reshape(planes, each)
+    return x.reshape(*y.shape[:2], *size)
+
+
+_place.gradient(y=lambda g, places: _take(g, places))
+_take.gradient(x=lambda g, x_shape, places: _put(g, places, tuple(x_shape[2:])))
+_put.gradient(y=lambda g, places: _take(g, places))
+
+
+@op(outputs=2, saves=("places",))
+def _largest(x, kernel, count, window):
+    """The largest element of each window, and where it stands. Of equals the first; a NaN counts as the largest."""
+    family = kernels.find(x, "pool")
+    if family is not None and x.size:
+        y, places = family.max_pool(x, kernel, count, window)
+        return y, places, places
+    lib, size = xp(x), x.shape[2:]
+    numbers = lib.arange(math.prod(size)).reshape(size)
+    y = lib.zeros((*x.shape[:2], *count), x.dtype)
+    places = lib.full(y.shape, -1)
+    for _, reached, seen in taps(kernel, count, size, window):
+        better = (places[reached] < 0) | (x[seen] > y[reached]) | (x[seen] != x[seen])
+        y[reached] = lib.where(better, x[seen], y[reached])
+        places[reached] = lib.where(better, numbers[seen], places[reached])
+    return y, places, places
+
+
+_largest.gradient(x=lambda g, x_shape, places: _put(g[0], places, tuple(x_shape[2:])))
 
 
 def _max_pool(name, dims, x, kernel, stride, padding, dilation, ceil_mode, return_indices):
     x, had_batch = batched(name, x, dims)
-    kernel = several(name, "kernel_size", kernel, dims)
-    stride = kernel if stride is None or stride == () else several(name, "stride", stride, dims)
-    padding = several(name, "padding", padding, dims, 0)
-    for k, p in zip(kernel, padding):
-        expect(2 * p <= k, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError)
-    dilation = several(name, "dilation", dilation, dims)
-    count = counted(name, x, kernel, stride, padding, dilation, ceil_mode)
-    where = _largest(array(x), kernel, stride, padding, dilation, count)
-    return _with_indices(_at(x, where), where, had_batch, return_indices)
-
-
-def _with_indices(y, where, had_batch, return_indices):
-    if not had_batch:
-        y, where = squeeze(y, 0), where[0]
-    return (y, Tensor(where)) if return_indices else y
+    kernel, window = _arguments(name, dims, kernel, stride, padding, dilation)
+    y, places = _largest(x, kernel, _count(name, x, kernel, window, ceil_mode), window)
+    y = unbatched(y, had_batch)
+    return (y, unbatched(places, had_batch)) if return_indices else y
 
 
 def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -257,7 +235,7 @@ def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
     ceil_mode       also a last window that is only partly inside
     return_indices  also where they stand, counted in each flattened picture: what `max_unpool2d` takes
 
-    Raises ShapeError if no window fits.
+    Raises ShapeError if no window fits, ArgumentError.
     """
     return _max_pool("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -269,25 +247,19 @@ def max_pool3d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode
 
 def _max_unpool(name, dims, x, indices, kernel, stride, padding, output_size):
     x, had_batch = batched(name, x, dims)
-    where = array(indices)
-    where = where if had_batch else where[None]
-    expect(x.shape == where.shape, f"{name}: one index for each element", x, indices)
-    expect(where.dtype.kind in "iu", f"{name}: the indices must be integers", indices, error=DtypeError)
-    kernel = several(name, "kernel_size", kernel, dims)
-    stride = kernel if stride is None or stride == () else several(name, "stride", stride, dims)
-    padding = several(name, "padding", padding, dims, 0)
-    usual = tuple([(n - 1) * s - 2 * p + k for n, k, s, p in zip(x.shape[2:], kernel, stride, padding)])
+    expect(hasattr(indices, "shape"), f"{name}: the indices must be a tensor", indices, error=DtypeError)
+    places = array(indices) if had_batch else array(indices)[None]
+    expect(tuple(x.shape) == places.shape, f"{name}: one index for each element", x, indices)
+    expect(places.dtype.kind in "iu", f"{name}: the indices must be integers", indices, error=DtypeError)
+    kernel, window = _arguments(name, dims, kernel, stride, padding)
+    usual = tuple([(n - 1) * s - 2 * p + k for n, k, s, p in zip(x.shape[2:], kernel, *window[:2])])
     size = usual if output_size is None else tuple(output_size)[-dims:]
-    near = len(size) == dims and all(-s < n - u < s for n, u, s in zip(size, usual, stride))
+    near = len(size) == dims and all(-s < n - u < s for n, u, s in zip(size, usual, window.stride))
     expect(near, f"{name}: output_size must be within a stride of {usual}", output_size)
-    n, c, rows = *x.shape[:2], math.prod(size)
-    if where.size and not (int(where.min()) >= 0 and int(where.max()) < rows):
-        raise DimError(f"{name}: an index of {int(where.max())} in pictures of {size}, {rows} elements each")
-    zeros = Tensor(xp(where).zeros((n, c, rows), x.dtype))
-    flat = math.prod(x.shape[2:])
-    y = scatter_add(zeros, 2, Tensor(where.reshape(n, c, flat)), reshape(x, (n, c, flat)))
-    y = reshape(y, (n, c, *size))
-    return y if had_batch else squeeze(y, 0)
+    rows = math.prod(size)
+    if places.size and not (int(places.min()) >= 0 and int(places.max()) < rows):
+        raise DimError(f"{name}: an index of {int(places.max())} in pictures of {size}, {rows} elements each")
+    return unbatched(_place(x, places.astype(np.int64, copy=False), size), had_batch)
 
 
 def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
@@ -298,7 +270,7 @@ def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_siz
 def max_unpool2d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
     """Zeros, and the elements of input (N, C, H, W) at `indices`, as `max_pool2d` gave them (Zeiler & Fergus 2014).
 
-    output_size says which of the sizes that pool to input's is meant. Where two windows chose one element, it is added.
+    output_size says which of the sizes that pool to input's is meant. Of two that go to one place the last stays.
     """
     return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
@@ -308,38 +280,41 @@ def max_unpool3d(input, indices, kernel_size, stride=None, padding=0, output_siz
     return _max_unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)
 
 
-# Windows that give a wanted size
+# Windows that give a wanted size: the i-th of `new` goes from floor(i old / new) to ceil((i + 1) old / new), exclusive
 
 
 def _wanted(name, x, output_size, dims):
     size = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * dims
     expect(len(size) == dims, f"{name}: output_size is one integer or {dims}", output_size, error=ArgumentError)
     size = tuple([old if new is None else new for new, old in zip(size, x.shape[2:])])
-    size = several(name, "output_size", size, dims, 0)
-    expect(min(x.shape[2:]) > 0 or 0 in size, f"{name}: the input has no elements to pool", x)
+    size = per_dim(name, "output_size", size, dims)
+    expect(0 not in x.shape[2:] or 0 in size, f"{name}: there is nothing to pool in", x)
     return size
 
 
 def _edges(old, new):
-    """Where the windows start and end: as even as integers allow."""
+    """Where the windows start and end."""
     i = np.arange(new)
     return i * old // max(new, 1), -(-(i + 1) * old // max(new, 1))
+
+
+def _means(old, new):
+    """The means of even windows as lists for `mix`."""
+    first, end = _edges(old, new)
+    k = np.arange(max((end - first).max(initial=1), 1))[:, None]
+    places = np.minimum(first + k, max(old - 1, 0))
+    return Mix(places, (first + k < end) / np.maximum(end - first, 1), old)
 
 
 def _adaptive_avg_pool(name, dims, x, output_size):
     x, had_batch = batched(name, x, dims)
     size = _wanted(name, x, output_size, dims)
-    if all(n and old % n == 0 for old, n in zip(x.shape[2:], size)):
+    if all(n and old and old % n == 0 for old, n in zip(x.shape[2:], size)):
         kernel = tuple([old // n for old, n in zip(x.shape[2:], size)])
-        y = _avg_pool(name, dims, x, kernel, None, 0, False, True, None)
-    else:  # a linear map of each dimension: one small matrix of means each
-        y = x
-        for d, (old, new) in enumerate(zip(x.shape[2:], size)):
-            first, end = _edges(old, new)
-            j = np.arange(old)
-            means = ((j >= first[:, None]) & (j < end[:, None])) / np.maximum(end - first, 1)[:, None]
-            y = movedim(matmul(movedim(y, d + 2, -1), Tensor(xp(array(x)).asarray(means.T, x.dtype))), -1, d + 2)
-    return y if had_batch else squeeze(y, 0)
+        return unbatched(_avg_pool(name, dims, x, kernel, None, 0, False, True, None), had_batch)
+    for d, (old, new) in enumerate(zip(x.shape[2:], size)):
+        x = mix(x, d + 2, _means(old, new))
+    return unbatched(x, had_batch)
 
 
 def adaptive_avg_pool1d(input, output_size):
@@ -360,15 +335,26 @@ def adaptive_avg_pool3d(input, output_size):
 def _adaptive_max_pool(name, dims, x, output_size, return_indices):
     x, had_batch = batched(name, x, dims)
     size = _wanted(name, x, output_size, dims)
-    values, lib = array(x), xp(array(x))
+    if all(n and old and old % n == 0 for old, n in zip(x.shape[2:], size)):
+        kernel = tuple([old // n for old, n in zip(x.shape[2:], size)])
+        y, places = _largest(x, kernel, size, Window(kernel, (0,) * dims, (1,) * dims))
+    else:
+        places = _largest_of_uneven(array(x), size)
+        y, places = _take(x, places), Tensor(places)
+    y = unbatched(y, had_batch)
+    return (y, unbatched(places, had_batch)) if return_indices else y
+
+
+def _largest_of_uneven(x, size):
+    """Where the largest elements of even windows stand, one window after another."""
     edges = [list(zip(*_edges(old, new))) for old, new in zip(x.shape[2:], size)]
-    where = lib.zeros((*x.shape[:2], *size), np.int64)
-    flat = lib.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
+    places = xp(x).zeros((*x.shape[:2], *size), np.int64)
+    numbers = xp(x).arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
     for cell in itertools.product(*map(range, size)):
-        window = (..., *[slice(*edges[d][i]) for d, i in enumerate(cell)])
-        found = values[window].reshape(*x.shape[:2], -1)
-        where[(..., *cell)] = flat[window].reshape(-1)[found.argmax(-1)]
-    return _with_indices(_at(x, where), where, had_batch, return_indices)
+        seen = (..., *[slice(*edges[d][i]) for d, i in enumerate(cell)])
+        held = x[seen].reshape(*x.shape[:2], -1) if x.size else x[seen].reshape(*x.shape[:2], numbers[seen].size)
+        places[(..., *cell)] = numbers[seen].reshape(-1)[held.argmax(-1)]
+    return places
 
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):

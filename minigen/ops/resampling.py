@@ -1,22 +1,18 @@
 """A sequence, picture or volume at another size: `interpolate`.
 
-Resampling one dimension is a linear map: each new sample is a weighted sum of a few old ones. So it is written as a
-small matrix (new, old) for each dimension, and a product along that dimension; its gradients, of any order, are
-products with the same matrix. Only the nearest neighbour, which copies, is done by copying.
+Resampling one dimension is a linear map: each new sample is a weighted sum of a few old ones. So each mode is a list of
+places and weights for each new sample, and one op (along.py) applies it, one dimension after another; its gradients, of
+any order, are the same op with the transposed lists.
 """
 
+import functools
 import math
 
 import numpy as np
 
-from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
-from ..tensor import Tensor
-from ..tensor import value as array
-from .linalg import matmul
-from .picking import index_select
+from .along import Mix, mix
 from .pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
-from .shape import movedim, reshape
 
 DIMENSIONS = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 MODES = ("nearest", "nearest-exact", "area", *DIMENSIONS)
@@ -63,14 +59,9 @@ def interpolate(
     expect(min(input.shape[2:]) > 0 and min(new) > 0, f"interpolate: to {new}: every size must be at least 1", input)
     if mode == "area":
         return (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[dims - 1](input, new)
-    for d in range(dims):
-        old = input.shape[d + 2]
-        if not interpolating:
-            input = _nearest(input, d + 2, new[d], scales[d], exact=mode == "nearest-exact")
-        elif old != new[d] or scales[d] != 1.0 or align_corners:
-            cubic = mode == "bicubic"
-            weights = (_smooth if antialias else _weights)(old, new[d], scales[d], bool(align_corners), cubic)
-            input = _along(input, d + 2, weights)
+    for d, (old, count, scale) in enumerate(zip(input.shape[2:], new, scales)):
+        if old != count or scale != 1.0:
+            input = mix(input, d + 2, _lists(mode, old, count, scale, bool(align_corners), bool(antialias)))
     return input
 
 
@@ -98,64 +89,41 @@ def _sizes(x, dims, size, scale_factor, recompute):
     return new, [1.0 / float(f) if f else 1.0 for f in given]
 
 
-def _nearest(x, dim, new, scale, exact):
-    old = x.shape[dim]
-    if new % old == 0 and scale == old / new:  # each sample repeated
-        shape = tuple(x.shape)
-        y = reshape(x, (*shape[: dim + 1], 1, *shape[dim + 1 :])).expand(
-            *shape[: dim + 1], new // old, *shape[dim + 1 :]
-        )
-        return reshape(y, (*shape[:dim], new, *shape[dim + 1 :]))
-    i = np.arange(
-        new, dtype=np.float32
-    )  # in float32, as in PyTorch: 3 * (1 / 0.6) is 5 there, and just below 5 in float64
-    places = np.floor((i + np.float32(0.5 * exact)) * np.float32(scale)).astype(np.int64)
-    return index_select(x, dim, xp(array(x)).asarray(np.minimum(places, old - 1)))
-
-
-def _along(x, dim, weights):
-    """weights (new, old) applied along one dimension of x."""
-    w = xp(array(x)).asarray(weights, x.dtype)
-    if dim == x.ndim - 1:
-        return matmul(x, Tensor(w.T))
-    if dim == x.ndim - 2:
-        return matmul(Tensor(w), x)
-    return movedim(matmul(movedim(x, dim, -1), Tensor(w.T)), -1, dim)
-
-
-def _weights(old, new, scale, align_corners, cubic):
-    """The matrix of linear or cubic interpolation (Keys 1981, with a = -0.75)."""
-    i = np.arange(new)
+@functools.lru_cache(256)
+def _lists(mode, old, new, scale, align_corners, antialias):
+    """The places and weights of one dimension. `scale` is how far apart two new samples are, in old ones."""
     if align_corners:
-        where = i * ((old - 1) / (new - 1) if new > 1 else 0.0)
-    else:
-        where = (i + 0.5) * scale - 0.5
+        scale = (old - 1) / (new - 1) if new > 1 else 0.0
+    if mode.startswith("nearest"):
+        half = 0.5 if mode == "nearest-exact" else 0.0
+        places = np.floor((np.arange(new) + half) * np.float32(scale)).astype(np.int64)
+        return Mix(np.minimum(places, old - 1)[None], np.ones((1, new)), old)
+    cubic = mode == "bicubic"
+    return _widened(old, new, scale, cubic) if antialias else _between(old, new, scale, align_corners, cubic)
+
+
+def _between(old, new, scale, align_corners, cubic):
+    """Linear or cubic interpolation (Keys 1981, with a = -0.75) between the 2 or 4 nearest old samples."""
+    where = np.arange(new) * scale if align_corners else (np.arange(new) + 0.5) * scale - 0.5
     if not cubic:
         where = np.maximum(where, 0.0)
     left = np.floor(where).astype(np.int64)
-    t = where - left
-    taps = range(-1, 3) if cubic else range(2)
-    weights = np.zeros((new, old))
-    for tap in taps:
-        factor = keys(np.abs(t - tap), -0.75) if cubic else 1 - np.abs(t - tap)
-        np.add.at(weights, (i, np.clip(left + tap, 0, old - 1)), factor)
-    return weights
+    tap = np.arange(-1, 3)[:, None] if cubic else np.arange(2)[:, None]
+    distance = np.abs(where - left - tap)
+    return Mix(np.clip(left + tap, 0, old - 1), keys(distance, -0.75) if cubic else 1.0 - distance, old)
 
 
-def _smooth(old, new, scale, align_corners, cubic):
-    """The same with a filter that is `scale` times as wide when shrinking (a = -0.5), so that no sample is skipped."""
-    if align_corners:
-        scale = (old - 1) / (new - 1) if new > 1 else 0.0
+def _widened(old, new, scale, cubic):
+    """The same with a filter `scale` times as wide when shrinking (a = -0.5), so that no old sample is skipped."""
     wide = max(scale, 1.0)
-    centre = scale * (np.arange(new)[:, None] + 0.5)
-    reach = (2.0 if cubic else 1.0) * wide
+    centre, reach = scale * (np.arange(new) + 0.5), (2.0 if cubic else 1.0) * wide
     first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
     end = np.minimum((centre + reach + 0.5).astype(np.int64), old)
-    j = np.arange(old)[None, :]
-    distance = np.abs((j - centre + 0.5) / wide)
+    place = first + np.arange((end - first).max())[:, None]
+    distance = np.abs((place - centre + 0.5) / wide)
     weights = keys(distance, -0.5) if cubic else np.maximum(1 - distance, 0.0)
-    weights = np.where((j >= first) & (j < end), weights, 0.0)
-    return weights / weights.sum(1, keepdims=True)
+    weights = np.where(place < end, weights, 0.0)
+    return Mix(np.minimum(place, old - 1), weights / weights.sum(0), old)
 
 
 def keys(d, a):

@@ -182,10 +182,15 @@ def unsqueeze(x, dim):
 
 def permute(x, *given, dims=None):
     """The dimensions in another order: `x.permute(0, 2, 3, 1)` takes NCHW to NHWC. A view."""
-    order = check_dims("permute", sizes("permute", given if dims is None else (dims,)), x.ndim)
-    if len(order) != x.ndim:
-        raise DimError(f"permute: {x.ndim} dimensions cannot be ordered by {order}\n  got {describe(x)}")
-    return _permute(x, order)
+    return _permute(x, _order(sizes("permute", given if dims is None else (dims,)), x.ndim))
+
+
+@functools.lru_cache(maxsize=256)
+def _order(dims, ndim):
+    order = check_dims("permute", dims, ndim)
+    if len(order) != ndim:
+        raise DimError(f"permute: {ndim} dimensions cannot be ordered by {dims}: name each of them once")
+    return order
 
 
 def transpose(x, dim0, dim1):

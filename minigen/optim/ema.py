@@ -42,6 +42,7 @@ class EMA:
         self.decay, self.warmup, self.every = decay, warmup, every
         self.calls = 0
         self.shadow = [None] * len(self.params)
+        self._known, self._rows = [], []
         self._allocate()
 
     def _allocate(self):
@@ -68,12 +69,19 @@ class EMA:
         if self.calls % self.every:
             return
         d = self.rate()
-        for shadow, weight in merged(self.shadow, [p.data for p in self.params]):
+        for shadow, weight in self._pairs():
             kernel = kernels.find(shadow, "optim") if shadow.ndim == 1 else None
             if kernel is not None:
                 kernel.lerp(shadow, weight, 1 - d)
             else:
                 shadow += (1 - d) * (weight - shadow)
+
+    def _pairs(self):
+        """(shadow, weight) in long rows; worked out anew only when a parameter has been given other memory."""
+        weights = [p.data for p in self.params]
+        if len(self._known) != len(weights) or any(a is not b for a, b in zip(self._known, weights)):
+            self._known, self._rows = weights, merged(self.shadow, weights)
+        return self._rows
 
     @contextlib.contextmanager
     def applied(self):

@@ -11,6 +11,8 @@ brings its numbers home if they have moved, and leaves out those without a gradi
 
 import math
 
+import numpy as np
+
 from ..device import xp
 from ..errors import expect
 
@@ -207,9 +209,9 @@ def merged(*columns):
 
     The gaps between neighbours in a Flat belong to the rows: they hold zeros, and must do so after the work.
     """
-    rows = []
+    rows, origins = [], {}
     for arrays in zip(*columns):
-        places = [_place(array) for array in arrays]
+        places = [_place(array, origins) for array in arrays]
         if rows and _follows(rows[-1][1], places):
             rows[-1][1] = [(base, start, end) for (base, start, _), (_, _, end) in zip(rows[-1][1], places)]
         else:
@@ -219,17 +221,18 @@ def merged(*columns):
     ]
 
 
-def _place(array):
-    """(flat array, start, end) of a view of a flat array; None for any other array."""
+def _place(array, origins):
+    """(flat array, start, end) of a view of a flat array; None for any other array. origins: {id: address}, a cache."""
     base = array.base
     if base is None or getattr(base, "ndim", 0) != 1 or base.dtype != array.dtype or not array.flags.c_contiguous:
         return None
-    start = (_address(array) - _address(base)) // array.itemsize
+    origin = origins.get(id(base)) or origins.setdefault(id(base), _address(base))
+    start = (_address(array) - origin) // array.itemsize
     return base, start, start + array.size
 
 
 def _address(array):
-    return array.__array_interface__["data"][0] if xp(array).__name__ == "numpy" else array.data.ptr
+    return array.__array_interface__["data"][0] if type(array) is np.ndarray else array.data.ptr
 
 
 def _follows(before, places):

@@ -99,10 +99,9 @@ def test_all_ignored_is_nan_and_none_is_zero():
 
 
 def test_nll_loss():
-    weights = lambda x: WEIGHT.astype(x.dtype)
-    agrees(lambda x: F.nll_loss(x, TARGET, weights(x)),
-           lambda x: -(WEIGHT[TARGET] * x[range(5), TARGET])[[0, 1, 2, 4]].sum() / WEIGHT[TARGET[[0, 1, 2, 4]]].sum(),
-           draw(5, 3))  # fmt: skip
+    rows, t = [0, 1, 2, 4], TARGET[[0, 1, 2, 4]]
+    agrees(lambda x: F.nll_loss(x, TARGET, WEIGHT.astype(x.dtype)),
+           lambda x: -(WEIGHT[t] * x[rows, t]).sum() / WEIGHT[t].sum(), draw(5, 3))  # fmt: skip
     agrees(lambda x: F.nll_loss(x, np.int64(2)), lambda x: -x[2], draw(3))
     t = np.array([[0, 2], [1, 1]])
     agrees(
@@ -129,8 +128,8 @@ def test_bce_with_logits_formula(reduction):
     w, p = draw(4, low=0.1, seed=2), draw(3, 1, low=0.1, seed=3)
     f = F.binary_cross_entropy_with_logits
     agrees(lambda x, t: f(x, t, reduction=reduction), lambda x, t: reduced(bce(x, t)), x, t)
+    given = lambda a, x: None if a is None else a.astype(x.dtype)
     for weight, positive in ((w, None), (None, p), (w, p)):
-        given = lambda a, x: None if a is None else a.astype(x.dtype)
         agrees(lambda x, t, w=weight, p=positive: f(x, t, given(w, x), reduction, given(p, x)),
                lambda x, t, w=weight, p=positive: reduced(bce(x, t, 1 if w is None else w, 1 if p is None else p)),
                x, t)  # fmt: skip

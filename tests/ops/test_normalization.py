@@ -87,11 +87,11 @@ def test_a_large_mean_loses_no_digits():
 
 def test_formulas():
     x, w, b = normal(4, 6, 5), draw(6), draw(6)
+    scaled = lambda y, w, b: y * channels(w, y) + channels(b, y)
+    grouped = lambda x: normalised(x.reshape(4, 2, -1), 2).reshape(x.shape)
     agrees(lambda x, w, b: F.batch_norm(x, None, None, w, b, True),
-           lambda x, w, b: normalised(x, (0, 2)) * channels(w, x) + channels(b, x), x, w, b, tolerance=1e-10)  # fmt: skip
-    agrees(lambda x, w, b: F.group_norm(x, 2, w, b),
-           lambda x, w, b: normalised(x.reshape(4, 2, -1), 2).reshape(x.shape) * channels(w, x) + channels(b, x),
-           x, w, b, tolerance=1e-10)  # fmt: skip
+           lambda x, w, b: scaled(normalised(x, (0, 2)), w, b), x, w, b, tolerance=1e-10)  # fmt: skip
+    agrees(lambda x, w, b: F.group_norm(x, 2, w, b), lambda x, w, b: scaled(grouped(x), w, b), x, w, b, tolerance=1e-10)
     agrees(lambda x: F.instance_norm(x), lambda x: normalised(x, 2), x, tolerance=1e-10)
     mean, var = normal(6, seed=3), np.abs(normal(6, seed=4)) + 0.1
 

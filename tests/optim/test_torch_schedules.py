@@ -9,7 +9,7 @@ import minigen
 from minigen import optim
 from minigen.optim import lr_scheduler as ours
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*before")]
 torch = pytest.importorskip("torch")
 theirs = torch.optim.lr_scheduler
 

@@ -1,7 +1,8 @@
 """minigen's modules beside PyTorch's, on the samples of PyTorch's own module database.
 
     pytest tests/torch/test_module_db.py                     every module; fails with the samples that differ
-    python tests/torch/test_module_db.py [name ...]          a table of the scores
+    pytest tests/torch/test_module_db.py --slow              all samples; without it at most 16 of a module, evenly chosen
+    python tests/torch/test_module_db.py [name ...]          a table of the scores, of all samples
 
 For each sample in float64, in training and in evaluation: the same state dict keys and shapes; with PyTorch's
 weights loaded, the same result, the same gradients of inputs and parameters with a random cotangent, the same
@@ -209,15 +210,16 @@ def run_error(info, error, score):
 
 
 @functools.cache
-def score(name):
-    """Every sample of a module, in every mode in which it differs."""
+def score(name, limit=None):
+    """Every sample of a module (or `limit` of them), in every mode in which it differs."""
     total = Score()
     (info,) = [info for info in module_db if info.name == f"nn.{name}"]
     values = {"device": "cpu", "dtype": torch.float64, "requires_grad": True}
     with quiet(), sdpa_kernel(SDPBackend.MATH):  # the one attention of PyTorch's that has second derivatives
         for training in (True, False) if info.train_and_eval_differ else (True,):
             torch.manual_seed(0)
-            for sample in info.module_inputs_func(info, training=training, **values):
+            samples = list(info.module_inputs_func(info, training=training, **values))
+            for sample in samples[:: -(-len(samples) // limit) if limit else 1]:
                 run(info, sample, training, total)
         if info.module_error_inputs_func is not None:
             for error in info.module_error_inputs_func(info, training=True, **values):
@@ -243,17 +245,22 @@ def shown(sample):
     return f"({call(sample.constructor_input)})({call(sample.forward_input)})".replace("\n", " ")[:300]
 
 
+@pytest.fixture
+def limit(request):
+    return None if request.config.getoption("--slow") else 16
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_module(name):
-    found = score(name)
+def test_module(name, limit):
+    found = score(name, limit)
     assert not found.faults, f"{name}: {len(found.faults)} faults\n    " + "\n    ".join(found.faults[:8])
 
 
-def test_score():
+def test_score(limit):
     """At least 98% of all samples of all modules, and 90% of the wrong arguments refused."""
-    passed, count = np.sum([score(name).whole for name in NAMES], axis=0)
+    passed, count = np.sum([score(name, limit).whole for name in NAMES], axis=0)
     assert passed >= 0.98 * count
-    refused, count = np.sum([score(name).refused for name in NAMES], axis=0)
+    refused, count = np.sum([score(name, limit).refused for name in NAMES], axis=0)
     assert refused >= 0.9 * count
 
 

@@ -87,10 +87,10 @@ def measure(case, function):
 def _guesses(name):
     """Candidates for a name: its own, functions of that name, and those of names that it begins with or contains."""
     sort, _, stem = name.partition("_")
-    starts = sorted((known for known in GUESSED if name.startswith(known + "_")), key=len, reverse=True)
+    known = {found: [function] for found, function in FOUND.items()} | GUESSED
+    starts = sorted((start for start in known if name.startswith(start + "_")), key=len, reverse=True)
     parts = [f"{sort}_{part}" for part in stem.split("_")[1:]]
-    lists = [GUESSED.get(name, []), _by_name(stem)]
-    lists += [GUESSED[known] for known in starts] + [GUESSED.get(part, []) for part in parts]
+    lists = [known.get(name, []), _by_name(stem), *[known[n] for n in starts], *[known.get(n, []) for n in parts]]
     return [function for candidates in lists for function in candidates]
 
 
