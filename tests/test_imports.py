@@ -19,7 +19,7 @@ LAYERS = [
     ["checkpoint", "data", "metrics", "plot", "sampling", "text"],
     ["train", "amp", "capture", "distributed"],
     ["models", "published"],
-    ["bench", "checks", "faults", "cli", "__main__", "lessons"],
+    ["bench", "checks", "warmup", "faults", "cli", "__main__", "lessons"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # `check`, `bench` and `run` of the command line, and the package's own lazy names, reach everything on purpose.

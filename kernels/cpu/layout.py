@@ -54,8 +54,12 @@ def outside(y, dims):
 
 
 def planes(x):
-    """(N, C, ...) -> ((outer, D, H, W, inner), whether channels are last), contiguous; a view of either usual order."""
-    if x.flags.c_contiguous:
+    """(N, C, ...) -> ((outer, D, H, W, inner), whether channels are last), contiguous.
+
+    A view of channels last, and of channels first where they are few; many channels are worth turning to the end,
+    where arithmetic is done on 16 of them at once.
+    """
+    if x.flags.c_contiguous and x.shape[1] < 4:
         return x.reshape(x.shape[0] * x.shape[1], *three(x.shape[2:], 1), 1), False
     return inside(x), True
 

@@ -1,7 +1,7 @@
 """minigen's modules beside PyTorch's, on the samples of PyTorch's own module database.
 
     pytest tests/torch/test_module_db.py                     every module; fails with the samples that differ
-    pytest tests/torch/test_module_db.py --slow              all samples; without it at most 16 of a module, evenly chosen
+    pytest tests/torch/test_module_db.py --slow              all samples, where without it 16 of a module are chosen
     python tests/torch/test_module_db.py [name ...]          a table of the scores, of all samples
 
 For each sample in float64, in training and in evaluation: the same state dict keys and shapes; with PyTorch's
