@@ -44,7 +44,7 @@ def find(name, folder=None):
 
 def opening(path):
     """(title, question): the heading of a lesson, and the first sentence under it."""
-    lines = Path(path).read_text(encoding="utf-8").split("\n# %%")[1].splitlines()[1:]
+    lines = ("\n" + Path(path).read_text(encoding="utf-8")).split("\n# %%")[1].splitlines()[1:]
     text = [line.removeprefix("#").strip() for line in lines]
     title = next(line for line in text if line.startswith("#")).lstrip("# ")
     prose = " ".join(text[text.index(next(line for line in text if line.startswith("#"))) + 1 :]).strip()

@@ -17,16 +17,26 @@ def three(values, fill):
 
 @kernel
 def turn(x, y):
-    """y[n, p, c] = x[n, c, p], in tiles that fit the first cache."""
+    """y[n, p, c] = x[n, c, p], in squares of 16 x 16 that pass through the first cache."""
     N, C, P = x.shape
-    tiles = (P + 63) // 64
-    for task in prange(N * tiles):
-        n, first = task // tiles, task % tiles * 64
-        last = min(P, first + 64)
+    columns = (P + 15) // 16
+    source, target = x.reshape(x.size), y.reshape(y.size)
+    for task in prange(N * columns):
+        n, first = task // columns, task % columns * 16
+        last = min(P, first + 16)
+        square = np.empty((16, 16), np.float32)
         for begin in range(0, C, 16):
-            for p in range(first, last):
-                for c in range(begin, min(C, begin + 16)):
-                    y[n, p, c] = x[n, c, p]
+            end = min(C, begin + 16)
+            for c in range(begin, end):
+                row = source[(n * C + c) * P + first : (n * C + c) * P + last]
+                to = square[c - begin]
+                for i in range(last - first):
+                    to[i] = row[i]
+            for i in range(last - first):
+                at = (n * P + first + i) * C
+                to = target[at + begin : at + end]
+                for c in range(end - begin):
+                    to[c] = square[c, i]
 
 
 def turned(x):

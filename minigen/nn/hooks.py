@@ -21,12 +21,15 @@ KINDS = ("before", "after", "backward_before", "backward")
 class Handle:
     """Takes a hook away: `handle.remove()`."""
 
-    def __init__(self, entries, entry):
-        self.entries, self.entry = entries, entry
+    def __init__(self, module, kind, entry):
+        self.module, self.kind, self.entry = module, kind, entry
 
     def remove(self):
-        if self.entry in self.entries:
-            self.entries.remove(self.entry)
+        entries = self.module._hooks
+        if entries is not None and self.entry in entries[self.kind]:
+            entries[self.kind].remove(self.entry)
+            if not any(entries.values()):
+                self.module._hooks = None  # its calls go straight to forward again
 
     def __enter__(self):
         return self
@@ -42,7 +45,7 @@ def register(module, kind, hook, prepend=False, with_kwargs=False):
     entries = module._hooks[kind]
     entry = (hook, with_kwargs, object())  # the object tells apart two registrations of one function
     entries.insert(0 if prepend else len(entries), entry)
-    return Handle(entries, entry)
+    return Handle(module, kind, entry)
 
 
 def call(module, args, kwargs):

@@ -190,7 +190,13 @@ def atan2(a, b):
     return lib.arctan2(floating(a), floating(b))
 
 
-atan2.gradient(a=lambda g, a, b: g * (b / (a * a + b * b)), b=lambda g, a, b: g * (-a / (a * a + b * b)))
+atan2.gradient(a=lambda g, a, b: g * (b / _squares(a, b)), b=lambda g, a, b: g * (-a / _squares(a, b)))
+
+
+def _squares(a, b):
+    """a**2 + b**2, and 1 at the origin, where the angle has no direction to grow in: there the gradient is 0."""
+    y = a * a + b * b
+    return y + (y == 0)
 
 
 # The hyperbolic functions and their inverses
@@ -239,7 +245,7 @@ def acosh(x):
     return xp(x).arccosh(floating(x))
 
 
-acosh.gradient(x=lambda g, x: g * rsqrt(x - 1.0) * rsqrt(x + 1.0))
+acosh.gradient(x=lambda g, x: g * rsqrt((x - 1.0) * (x + 1.0)))
 
 
 @op

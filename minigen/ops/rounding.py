@@ -112,7 +112,7 @@ def fmod(a, b):
     return library_of(a, b).fmod(a, b)
 
 
-fmod.gradient(a=lambda g: g, b=lambda g, a, b: -g * trunc(a / b))
+fmod.gradient(a=lambda g: g, b=lambda g, a, b: -g * _div_trunc(a, b))
 
 
 @op

@@ -124,19 +124,23 @@ logaddexp.gradient(
 
 def _difference(a, b):
     """a - b, with 0 for two equal infinities."""
-    return where(a == b, 0.0, a - b)
+    return _where(0.0, a - b, (a == b) & isinf(a))
 
 
 @op(promotes=True)
-def xlogy(a, b):
-    """a * log(b), elementwise, and 0 where a is 0: p log p of a probability, without a NaN at 0."""
+def _xlogy(a, b):
     a, b = floating_pair(a, b)
     lib = xp(a)
     zero = (a == 0) & (b == b)
     return lib.where(zero, 0, a * lib.log(lib.where(zero, 1, b)))
 
 
-xlogy.gradient(
-    a=lambda g, a, b: g * log(where((a == 0) & (b <= 0), 1.0, b)),
+_xlogy.gradient(
+    a=lambda g, a, b: g * log(_where(b, 1.0, (a != 0) | (b > 0))),
     b=lambda g, a, b: g * (a / b),
 )
+
+
+def xlogy(a, b):
+    """a * log(b), elementwise, and 0 where a is 0: p log p of a probability, without a NaN at 0."""
+    return _xlogy(a, b if hasattr(b, "dtype") else full((), b, dtype=np.result_type(a.dtype, np.float16)).data)

@@ -226,12 +226,12 @@ def _place(array, origins):
     base = array.base
     if base is None or getattr(base, "ndim", 0) != 1 or base.dtype != array.dtype or not array.flags.c_contiguous:
         return None
-    origin = origins.get(id(base)) or origins.setdefault(id(base), _address(base))
-    start = (_address(array) - origin) // array.itemsize
+    origin = origins.get(id(base)) or origins.setdefault(id(base), address(base))
+    start = (address(array) - origin) // array.itemsize
     return base, start, start + array.size
 
 
-def _address(array):
+def address(array):
     return array.__array_interface__["data"][0] if type(array) is np.ndarray else array.data.ptr
 
 

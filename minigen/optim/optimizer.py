@@ -12,10 +12,10 @@ import warnings
 import numpy as np
 
 from ..autograd import enable_grad, no_grad
-from ..device import is_array
+from ..device import is_array, xp
 from ..errors import ArgumentError, CheckpointError, DtypeError, expect
 from ..tensor import Tensor, wrote
-from .flat import Flat
+from .flat import Flat, address
 
 __all__ = ["Optimizer"]
 
@@ -329,10 +329,26 @@ def _unique(params):
 
 def _flatten(params):
     """The parameters in Flats, one for each type and device."""
+    _refuse_overlap(params)
     kinds = {}
     for p in _unique(params):
         kinds.setdefault((p.data.dtype, p.device), []).append(p)
     return [Flat(same) for same in kinds.values()]
+
+
+def _refuse_overlap(params):
+    """Two Parameters over one memory would come apart when each is given its place in the flat array."""
+    spans = sorted([(address(p.data), i) for i, p in enumerate(_unique(params)) if p.data.size])
+    params = _unique(params)
+    for (_, i), (_, j) in zip(spans, spans[1:]):
+        expect(
+            not xp(params[i].data).shares_memory(params[i].data, params[j].data),
+            "optimizer: two Parameters share memory",
+            params[i],
+            params[j],
+            error=ArgumentError,
+            hint="tie weights by using one Parameter in both places: decoder.weight = encoder.weight",
+        )
 
 
 def _number(value):

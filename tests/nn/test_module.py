@@ -354,7 +354,7 @@ def test_summary():
     assert rows["head"].flops == 2 * 5 * 8 * 2 and rows["1"].flops == 40
     assert table.flops == 360 + 40 + 160 and table.parameters == 40 + 16 + 1
     assert "Sequential" in str(table) and "560" in str(table)
-    assert net.training and net._hooks is not None and not any(net._hooks.values())
+    assert net.training and all(part._hooks is None for part in net.modules())
     assert net.summary().flops is None
 
 

@@ -314,3 +314,45 @@ def test_rows_of_neighbours():
     assert [row[0].shape for row in merged([a, b], [x, y])] == [(5,), (4,)]
     loose = np.ones((2, 3)).T
     assert merged([loose])[0][0] is loose
+
+
+def test_two_parameters_over_one_memory_are_refused():
+    array = np.ones((3, 3), np.float32)
+    a, b = minigen.Parameter(array), minigen.Parameter(array[1:])
+    assert np.shares_memory(a.data, b.data)
+    with pytest.raises(errors.ArgumentError, match="share memory"):
+        optim.SGD([a, b], lr=0.1)
+    optim.SGD([a], lr=0.1)
+
+
+def test_a_run_with_schedule_and_average_resumes_bit_for_bit():
+    def fresh():
+        params = parameters((3, 4), (5,))
+        optimizer = optim.AdamW(params, lr=0.1)
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.2, 12)
+        return params, optimizer, schedule, optim.EMA(params, decay=0.9, warmup=True)
+
+    def run(parts, steps):
+        params, optimizer, schedule, ema = parts
+        for _ in range(steps):
+            descend(params, optimizer)
+            schedule.step()
+            ema.update()
+
+    def plain(state):
+        if isinstance(state, dict):
+            return {k: plain(v) for k, v in state.items()}
+        return state.data.copy() if isinstance(state, minigen.Tensor) else state
+
+    whole, first, second = fresh(), fresh(), fresh()
+    run(whole, 10)
+    run(first, 5)
+    for p, q in zip(first[0], second[0]):
+        q.data[...] = p.data
+    for a, b in zip(first[1:], second[1:]):
+        b.load_state_dict(plain(a.state_dict()))
+    run(second, 5)
+    for a, b in zip(whole[0], second[0]):
+        np.testing.assert_array_equal(a.data, b.data)
+    for a, b in zip(whole[3].shadow, second[3].shadow):
+        np.testing.assert_array_equal(a, b)

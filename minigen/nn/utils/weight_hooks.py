@@ -7,6 +7,7 @@ They are here for checkpoints that have their keys (weight_orig, weight_u, weigh
 from ...errors import ArgumentError, expect
 from ...tensor import Parameter
 from ..conv import _TransposedConvolution
+from ..hooks import Handle
 from .parametrizations import as_matrix, largest_singular_value, norm_except, power_iteration, random_direction
 
 __all__ = ["remove_spectral_norm", "remove_weight_norm", "spectral_norm", "weight_norm"]
@@ -96,7 +97,7 @@ def _remove(module, name, kind, suffixes):
     found = _hooks(module, name, kind)
     expect(bool(found), f"{type(module).__name__}.{name} has no such norm", error=ArgumentError)
     weight = found[0][0].weight(module, False).detach()
-    module._hooks["before"].remove(found[0])
+    Handle(module, "before", found[0]).remove()
     for suffix in suffixes:
         delattr(module, name + suffix)
     delattr(module, name)
