@@ -441,7 +441,7 @@ def by_hand(weights, x):
 
 values = {name: np.asarray(w, np.float64) for name, w in start.items()}
 losses = []
-for _ in lesson.progress(lesson.pick(1500, quick=150), "two spirals"):
+for _ in lesson.progress(lesson.pick(600, quick=150), "two spirals"):
     weights = {name: Var(w) for name, w in values.items()}
     out = by_hand(weights, points)
     loss = mean(log(exp(out) + 1.0) - out * label)
@@ -615,12 +615,12 @@ worst = max(np.abs(same[name] - paths[name]).max() for name in paths)
 lesson.proof("paths of minigen.optim", worst, "off by", at_most=1e-12)
 
 with lesson.figure("optimisers", "The valley, and how fast each comes down.", columns=2, size=(8.4, 3.2)) as axes:
-    a, b = np.meshgrid(np.linspace(-4.6, 2.6, 200), np.linspace(-1.3, 1.3, 200))
+    a, b = np.meshgrid(np.linspace(-4.6, 2.6, 200), np.linspace(-2.6, 2.6, 200))
     axes[0].contour(a, b, np.sqrt(a**2 + K * b**2), levels=12, colors="#cccccc", linewidths=0.8)
     for (name, path), colour in zip(paths.items(), ("second", "ours", "third")):
         axes[0].plot(*path[:60].T, "o-", markersize=2.5, linewidth=1, color=COLOURS[colour], label=name)
         axes[1].semilogy(np.linalg.norm(path, axis=1), color=COLOURS[colour], label=name)
-    axes[0].set(title="The first 60 steps", ylim=(-1.3, 1.3), xlim=(-4.6, 2.6))
+    axes[0].set(title="The first 60 steps", ylim=(-2.6, 2.6), xlim=(-4.6, 2.6))
     axes[1].set(xlabel="step", ylabel="distance from the bottom", title="How far from the bottom", ylim=(1e-12, 20))
     axes[1].legend()
 
@@ -658,15 +658,15 @@ print(f"  the mean of 20,000 dropouts of [1, 2, 3] is {np.array2string(dropped, 
 # How we test matters as much. In the file, the digits of one person follow each other, and the last ones are by other
 # hands than the first. So there are two fair questions:
 #
-# - **shuffled**: 1350 digits drawn at random to learn from, 447 to test. New digits, mostly by hands that were seen.
+# - **shuffled**: three quarters drawn at random to learn from, the rest to test. New digits, mostly by hands that
+#   were seen.
 # - **other hands**: the first 1350 of the file to learn from, the last 447 to test. This is harder, and nearer to
 #   life.
 
 # %%
 
 images, numbers = digits("all")
-order = g.permutation(len(images))
-SPLITS = {"shuffled": order, "other hands": np.arange(len(images))}
+SPLITS = {"shuffled": g.permutation(len(images)), "other hands": np.arange(len(images))}
 
 
 def mlp(p):
@@ -745,10 +745,21 @@ lesson.table(["correct [%]", "on its own", "shuffled", "other hands"], rows)
 # bring new digits. The honest last line: for pictures as small and as neatly centred as these, looking for the
 # nearest one known is hard to beat. What the network does not know is that pixels have neighbours. That is lesson 6.
 
+# %% [markdown]
+# 447 digits are a small test: three mistakes more or less are nearly a percent. So for the number that counts, every
+# digit takes its turn: four networks, each tested on the quarter that it has not seen.
+
 # %%
+quarters = np.array_split(SPLITS["shuffled"], 4)
+right = 0.0
+for i, test in enumerate(quarters):
+    learn = np.concatenate(quarters[:i] + quarters[i + 1 :])
+    net = train(mlp(0.2), images[learn], numbers[learn], epochs, 2e-3, True, f"quarter {i + 1} of 4")
+    right += correct(net, images[test], numbers[test]) * len(test) / len(images)
+
 linear, ours = rows[0], rows[3]
 goal = None if lesson.quick else 97.0
-lesson.proof("digits, shuffled", ours[2], "%", floor=(linear[2], "linear"), at_least=goal)
+lesson.proof("digits, shuffled", right, "%", floor=(linear[2], "linear"), at_least=goal)
 lesson.proof("digits, other hands", ours[3], "%", floor=(linear[3], "linear"))
 
 net = nets["network, dropout, augmentation", "other hands"]

@@ -226,10 +226,13 @@ class Checkpoints:
         return path
 
     def set_aside(self, after=-1):
-        """Move the checkpoints of steps after `after` to `<folder>/previous`, in the place of what was there."""
+        """Move the checkpoints of steps after `after` to `<folder>/previous`, in the place of what was there.
+
+        Returns the steps that were moved.
+        """
         later = [step for step in self.steps() if step > after]
         if not later:
-            return
+            return []
         previous = Checkpoints(self.folder / "previous", self.keep)
         try:
             for step in previous.steps():
@@ -241,6 +244,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self.folder}: its checkpoints cannot be moved to {previous.folder}: {cause}"
             ) from cause
+        return later
 
     def latest(self, required=False):
         """The newest checkpoint that is whole; None (or, if `required`, CheckpointError) where there is none."""

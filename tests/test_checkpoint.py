@@ -410,3 +410,22 @@ def test_setting_aside(tmp_path):
     assert folder.steps() == [] and Checkpoints(tmp_path / "previous").steps() == [1]
     folder.set_aside()
     assert Checkpoints(tmp_path / "previous").steps() == [1]
+
+
+def test_memory(tmp_path):
+    """Saving copies nothing, loading takes the size of the arrays once."""
+    import tracemalloc
+
+    state = {"model": {str(i): np.ones((256, 1024), np.float32) for i in range(8)}}
+    size = 8 << 20
+    checkpoint.save(tmp_path / "x", {})  # what is imported on the way is imported
+    tracemalloc.start()
+    try:
+        checkpoint.save(tmp_path / "x", state)
+        saving = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        checkpoint.load(tmp_path / "x")
+        loading = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert saving < 0.05 * size and loading < 1.05 * size

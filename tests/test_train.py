@@ -291,7 +291,8 @@ def train_some(tmp_path, steps, seed=0, **options):
 
     run = fit(
         model, loss, loader, optimizer, steps=steps, scheduler=optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
-        ema=optim.EMA(model, 0.9), generator=own, evaluate=lambda m: minigen.randn(1), every=3, progress=False, **options,
+        ema=optim.EMA(model, 0.9), generator=own, evaluate=lambda m: minigen.randn(1), every=3, progress=False,
+        **options,
     )  # fmt: skip
     return run, [p.data.tolist() for p in model.parameters()], minigen.randn(3).tolist()
 
@@ -312,6 +313,14 @@ def test_resuming_from_a_path_sets_later_checkpoints_aside(tmp_path):
     assert list(again[0].losses) == list(straight[0].losses[:6])
     assert Checkpoints(tmp_path).steps() == [3, 6]
     assert Checkpoints(tmp_path / "previous").steps() == [6, 9, 12]
+
+
+def test_resuming_from_a_folder(tmp_path):
+    train_some(tmp_path, 4, checkpoints=tmp_path / "a")
+    again = train_some(tmp_path, 8, seed=1, checkpoints=tmp_path / "b", resume=tmp_path / "a")
+    assert again[1] == train_some(tmp_path, 8)[1]
+    with pytest.raises(CheckpointError, match="holds no whole checkpoint"):
+        Run(3, resume=tmp_path)
 
 
 def test_resuming_a_finished_or_an_empty_run(tmp_path):

@@ -236,23 +236,29 @@ else:
 
 BLOCK = 5 << 22  # multiply-adds a block should have: some 100 us of one core, so that starting it costs nothing
 MOST = 32  # blocks, at most
-NARROW = 64  # a block with fewer rows or columns than this wastes the time it takes to pack its operands
+NARROW, SHALLOW = (
+    64,
+    256,
+)  # blocks with fewer rows or columns, or of less depth, do not repay the packing of their operands
+ADDED = 4  # what adding up an element of a partial result costs, in elements packed
 
 
 @lru_cache(4096)
 def blocks(M, N, K):
-    """(rows, columns, depth) of the blocks that an (M, K) @ (K, N) product is cut into.
+    """(rows, columns, depth) of the blocks that an (M, K) @ (K, N) product is cut into: enough of them, at least cost.
 
-    Each block reads its rows of A and its columns of B once, so square blocks read least. Where M and N are
-    too small to give enough blocks, K is cut too, and the parts are added at the end.
+    Each block packs its rows of A and its columns of B once, so there is least to pack if blocks are like squares. K
+    may be cut, too; then the parts' results are added up at the end.
     """
     wanted = min(2 * -(-M * N * K // (2 * BLOCK)), MOST)
     choices = []
-    for across in range(1, min(wanted, -(-N // NARROW)) + 1):
-        down = min(-(-wanted // across), -(-M // NARROW))
-        rows, columns = -(-M // (16 * down)) * 16, -(-N // (16 * across)) * 16
-        parts = -(-wanted // (-(-M // rows) * -(-N // columns)))
-        choices.append((parts > 1, M * across + N * down, rows, columns, parts))
+    for parts in range(1, min(wanted, max(K // SHALLOW, 1)) + 1):
+        for across in range(1, min(-(-wanted // parts), -(-N // NARROW)) + 1):
+            down = min(-(-wanted // (parts * across)), -(-M // NARROW))
+            rows, columns = -(-M // (16 * down)) * 16, -(-N // (16 * across)) * 16
+            down, across = -(-M // rows), -(-N // columns)
+            cost = K * (M * across + N * down) + (ADDED * parts * M * N if parts > 1 else 0)
+            choices.append((down * across * parts < wanted, cost, rows, columns, parts))
     if not choices:  # an empty product
         return 1, 1, 1
     *_, rows, columns, parts = min(choices)
@@ -320,7 +326,7 @@ def product(a, b, bias=_NO_BIAS):
     C = np.empty((max(-(-K // depth), 1), *pair, M, N), np.float32)
     with single_threaded_blas:
         products(A, B, bias, C, a_transposed, b_transposed, rows, columns, depth)
-    return (C[0] if len(C) == 1 else C.sum(0)).reshape(batch + (M, N))
+    return (C[0] if len(C) == 1 else np.add.reduce(C)).reshape(batch + (M, N))
 
 
 def is_small(a, b):

@@ -41,8 +41,12 @@ from numba.core import compiler, config, serialize
 from numba.core.caching import _Cache
 from numba.core.dispatcher import Dispatcher
 
+from .memory import keep_freed_memory
+
 if config.DISABLE_JIT:  # a learner's NUMBA_DISABLE_JIT=1: kernels in plain Python would take hours, definitions do not
     raise ModuleNotFoundError("NUMBA_DISABLE_JIT is set", name="numba")
+
+keep_freed_memory()
 
 # Sums may be reordered and products fused into them. Not "nnan" or "ninf": masks hold -inf, and a NaN must
 # be seen. Not "arcp" or "afn": vector reciprocals by estimate turn 1/inf and 1/0 into NaN.

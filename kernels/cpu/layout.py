@@ -53,7 +53,8 @@ def inside(x):
     N, C, *size = x.shape
     last = x.transpose(0, *range(2, x.ndim), 1)
     if not last.flags.c_contiguous:
-        last = turned(x.reshape(N, C, -1)) if x.flags.c_contiguous else np.ascontiguousarray(last)
+        whole = x.flags.c_contiguous and x.dtype == np.float32
+        last = turned(x.reshape(N, C, -1)) if whole else np.ascontiguousarray(last)
     return last.reshape(N, *(1,) * (3 - len(size)), *size, C)
 
 

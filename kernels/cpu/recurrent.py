@@ -15,41 +15,92 @@ task takes a few of them through all of time, without waiting for the others.
 Floor: 2 T N G H (D + H) operations forward, twice that backward.
 """
 
+from functools import wraps
+
 import numpy as np
 from numba import prange
 
-from .blas import gemm_nn, linear, matmul, single_threaded_blas
+from .blas import gemm_nn, gemm_tn, single_threaded_blas
 from .compile import inline, inline_sums, kernel
-from .reduce import sum_leading
 from .vector_math import select, sigmoid, tanh
 
 F = np.float32
 ROWS = 16  # sequences a task takes, at most
-WIDTH, DEPTH = 64, 256  # ROWS x DEPTH x WIDTH is a product that OpenBLAS does without copying its operands first
+FEW, DEPTH, WIDTH = 32, 256, 64  # a product of (FEW, DEPTH) and (DEPTH, WIDTH) is one that OpenBLAS does at once
 NOTHING = np.empty((0, 0, 0), F)
 
 
-@kernel(reads=("matrix",))
-def fill_panels(matrix, panels):
-    """panels[j] = matrix[:, WIDTH j : WIDTH (j + 1)]: contiguous, so that a product reads it straight through."""
-    K, N = matrix.shape
+@kernel(reads=("rows",))
+def fill_panels(rows, panels):
+    """panels[j] = columns WIDTH j to WIDTH (j + 1) of the matrix of all rows (S, R, N), one after another: contiguous,
+    so that a product reads them straight through.
+    """
+    S, R, N = rows.shape
     for j in prange(panels.shape[0]):
         first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for k in range(K):
-            for n in range(first, last):
-                panels[j, k, n - first] = matrix[k, n]
+        for s in range(S):
+            for r in range(R):
+                for n in range(first, last):
+                    panels[j, s * R + r, n - first] = rows[s, r, n]
 
 
 @inline_sums
 def add_product(A, panels, C):
     """C (M, N) += A (M, K) @ the matrix (K, N) that lies in `panels`."""
-    K, N = A.shape[1], C.shape[1]
+    (M, K), N = A.shape, C.shape[1]
     for j in range(panels.shape[0]):
         first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        panel = panels[j]
         for k in range(0, K, DEPTH):
-            deep = min(K, k + DEPTH)
-            gemm_nn(A[:, k:deep], panel[k:deep, : last - first], C[:, first:last], F(1))
+            part = panels[j, k : min(K, k + DEPTH), : last - first]
+            for i in range(0, M, FEW):
+                low = min(M, i + FEW)
+                gemm_nn(A[i:low, k : k + DEPTH], part, C[i:low, first:last], F(1))
+
+
+@inline_sums
+def add_turned_product(A, panels, C):
+    """C (M, N) += A (K, M).T @ the matrix (K, N) that lies in `panels`."""
+    (K, M), N = A.shape, C.shape[1]
+    for j in range(panels.shape[0]):
+        first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
+        for k in range(0, K, DEPTH):
+            part = panels[j, k : min(K, k + DEPTH), : last - first]
+            for i in range(0, M, FEW):
+                low = min(M, i + FEW)
+                gemm_tn(A[k : k + DEPTH, i:low], part, C[i:low, first:last], F(1))
+
+
+@kernel
+def project(A, panels, bias, C):
+    """C (M, N) = A (M, K) @ the matrix (K, N) that lies in `panels` + bias (N,)."""
+    M, N = C.shape
+    for task in prange((M + FEW - 1) // FEW):
+        first, last = task * FEW, min(M, (task + 1) * FEW)
+        for i in range(first, last):
+            c = C[i]
+            for j in range(N):
+                c[j] = bias[j]
+        add_product(A[first:last], panels, C[first:last])
+
+
+@kernel
+def weight_gradient(d, panels, dw, db):
+    """dw (R, N) = d (K, R).T @ the matrix (K, N) that lies in `panels`, and db (R,) the sums of d's columns."""
+    (K, R), N = d.shape, dw.shape[1]
+    for task in prange((R + WIDTH - 1) // WIDTH):
+        first, last = task * WIDTH, min(R, (task + 1) * WIDTH)
+        sums = db[first:last]
+        for r in range(last - first):
+            sums[r] = F(0)
+        for r in range(first, last):
+            row = dw[r]
+            for n in range(N):
+                row[n] = F(0)
+        for k in range(K):
+            row = d[k, first:last]
+            for r in range(last - first):
+                sums[r] += row[r]
+        add_turned_product(d[:, first:last], panels, dw[first:last])
 
 
 # Elman's cell: h' = tanh(a + u), or relu
@@ -213,62 +264,71 @@ def lstm_backward(g, panels, cs, gates, da, dh, dc, rows, back):
 # What the ops call
 
 
+def single_threaded(function):
+    """`function` with OpenBLAS on one thread: the kernels bring the threads."""
+
+    @wraps(function)
+    def call(*arguments):
+        with single_threaded_blas:
+            return function(*arguments)
+
+    return call
+
+
+@single_threaded
 def rnn(x, h0, w_ih, w_hh, b_ih, b_hh, nonlinearity, reverse, batch_first):
     """out, h_n and the states. Nothing may be empty."""
     a = projected(x, w_ih, total(b_ih, b_hh), batch_first)
     hs = history(h0, len(a), reverse)
-    with single_threaded_blas:
-        rnn_forward(a, in_panels(w_hh.T), hs, nonlinearity == "relu", rows_of(hs), int(reverse))
+    rnn_forward(a, in_panels(w_hh.T), hs, nonlinearity == "relu", rows_of(hs), int(reverse))
     return *results(hs, reverse, batch_first), hs
 
 
+@single_threaded
 def rnn_gradient(g, gh, x, w_ih, w_hh, hs, nonlinearity, reverse, batch_first, needs):
     """The gradients of x, h0, w_ih, w_hh, b_ih, b_hh, given those of out and h_n (None: zero)."""
     da, dh = np.empty((len(hs) - 1, *hs.shape[1:]), F), carried(gh, hs)
-    with single_threaded_blas:
-        relu = nonlinearity == "relu"
-        rnn_backward(arriving(g, batch_first), in_panels(w_hh), hs, da, dh, relu, rows_of(hs), int(reverse))
-    dx, *weights = products(da, da, x, w_ih, hs, reverse, batch_first, needs[0], needs[2:6])
-    return dx, dh, *weights
+    g, relu = arriving(g, batch_first), nonlinearity == "relu"
+    rnn_backward(g, in_panels(w_hh), hs, da, dh, relu, rows_of(hs), int(reverse))
+    dx = input_gradient(da, w_ih, batch_first) if needs[0] else None
+    return dx, dh, *weight_gradients(da, da, x, hs, reverse, batch_first, needs[2:])
 
 
+@single_threaded
 def gru(x, h0, w_ih, w_hh, b_ih, b_hh, reverse, batch_first):
     """out, h_n and what the gradient needs. Nothing may be empty."""
     gates = projected(x, w_ih, b_ih, batch_first)
     hs, us = history(h0, len(gates), reverse), np.empty((*gates.shape[:2], h0.shape[1]), F)
-    bias = np.zeros(len(w_hh), F) if b_hh is None else np.array(b_hh)
-    with single_threaded_blas:
-        gru_forward(gates, in_panels(w_hh.T), bias, hs, us, rows_of(hs), int(reverse))
+    gru_forward(gates, in_panels(w_hh.T), bias_of(b_hh, w_hh), hs, us, rows_of(hs), int(reverse))
     return *results(hs, reverse, batch_first), hs, gates, us
 
 
+@single_threaded
 def gru_gradient(g, gh, x, w_ih, w_hh, hs, gates, us, reverse, batch_first, needs):
     """The gradients of x, h0, w_ih, w_hh, b_ih, b_hh, given those of out and h_n (None: zero)."""
     da, du, dh = np.empty_like(gates), np.empty_like(gates), carried(gh, hs)
-    with single_threaded_blas:
-        gru_backward(
-            arriving(g, batch_first), in_panels(w_hh), hs, gates, us, da, du, dh, rows_of(hs), int(reverse)
-        )  # fmt: skip
-    dx, *weights = products(da, du, x, w_ih, hs, reverse, batch_first, needs[0], needs[2:6])
-    return dx, dh, *weights
+    g = arriving(g, batch_first)
+    gru_backward(g, in_panels(w_hh), hs, gates, us, da, du, dh, rows_of(hs), int(reverse))
+    dx = input_gradient(da, w_ih, batch_first) if needs[0] else None
+    return dx, dh, *weight_gradients(da, du, x, hs, reverse, batch_first, needs[2:])
 
 
+@single_threaded
 def lstm(x, h0, c0, w_ih, w_hh, b_ih, b_hh, reverse, batch_first):
     """out, h_n, c_n and what the gradient needs. Nothing may be empty."""
     gates = projected(x, w_ih, total(b_ih, b_hh), batch_first)
     hs, cs = history(h0, len(gates), reverse), history(c0, len(gates), reverse)
-    with single_threaded_blas:
-        lstm_forward(gates, in_panels(w_hh.T), hs, cs, rows_of(hs), int(reverse))
+    lstm_forward(gates, in_panels(w_hh.T), hs, cs, rows_of(hs), int(reverse))
     return *results(hs, reverse, batch_first), cs[0 if reverse else -1].copy(), hs, cs, gates
 
 
+@single_threaded
 def lstm_gradient(g, gh, gc, x, w_ih, w_hh, hs, cs, gates, reverse, batch_first, needs):
     """The gradients of x, h0, c0, w_ih, w_hh, b_ih, b_hh, given those of out, h_n and c_n (None: zero)."""
     da, dh, dc = np.empty_like(gates), carried(gh, hs), carried(gc, cs)
-    with single_threaded_blas:
-        lstm_backward(arriving(g, batch_first), in_panels(w_hh), cs, gates, da, dh, dc, rows_of(hs), int(reverse))
-    dx, *weights = products(da, da, x, w_ih, hs, reverse, batch_first, needs[0], needs[3:7])
-    return dx, dh, dc, *weights
+    lstm_backward(arriving(g, batch_first), in_panels(w_hh), cs, gates, da, dh, dc, rows_of(hs), int(reverse))
+    dx = input_gradient(da, w_ih, batch_first) if needs[0] else None
+    return dx, dh, dc, *weight_gradients(da, da, x, hs, reverse, batch_first, needs[3:])
 
 
 # What they share
@@ -281,11 +341,53 @@ def time_first(x, batch_first):
 
 def projected(x, w_ih, bias, batch_first):
     """What x adds to the gates of all steps: (T, N, G H)."""
-    return linear(time_first(x, batch_first), w_ih, bias)
+    x = time_first(x, batch_first)
+    a = np.empty((*x.shape[:2], len(w_ih)), F)
+    project(flat(x), in_panels(w_ih.T), bias_of(bias, w_ih), flat(a))
+    return a
+
+
+def input_gradient(da, w_ih, batch_first):
+    dx = np.empty((*da.shape[:2], w_ih.shape[1]), F)
+    project(flat(da), in_panels(w_ih), np.zeros(w_ih.shape[1], F), flat(dx))
+    return dx.swapaxes(0, 1) if batch_first else dx
+
+
+def weight_gradients(da, du, x, hs, reverse, batch_first, needs):
+    """Of w_ih, w_hh, b_ih, b_hh (needs: which), from those of what x and h add at every step, da and du (T, N, G H)."""
+    dw_ih = dw_hh = db_ih = db_hh = None
+    if needs[0] or needs[2]:
+        dw_ih, db_ih = weight_and_bias(da, x.swapaxes(0, 1) if batch_first else x)
+    if needs[1] or needs[3]:
+        dw_hh, db_hh = weight_and_bias(du, hs[1:] if reverse else hs[:-1])
+    return dw_ih, dw_hh, db_ih, db_hh
+
+
+def weight_and_bias(d, inputs):
+    R = d.shape[2]
+    dw, db = np.empty((R, inputs.shape[2]), F), np.empty(R, F)
+    weight_gradient(flat(d), in_panels(inputs), dw, db)
+    return dw, db
+
+
+def in_panels(matrix):
+    """A matrix, or the steps of (T, N, D) below each other, as `fill_panels` lays it out."""
+    rows = matrix if matrix.ndim == 3 else matrix[None]
+    panels = np.empty((-(-rows.shape[2] // WIDTH), rows.shape[0] * rows.shape[1], WIDTH), F)
+    fill_panels(rows, panels)
+    return panels
+
+
+def flat(x):
+    return x.reshape(-1, x.shape[-1])
 
 
 def total(a, b):
     return b if a is None else a if b is None else a + b
+
+
+def bias_of(bias, weight):
+    return np.zeros(len(weight), F) if bias is None else np.require(bias, F, "CW")
 
 
 def history(first, steps, reverse):
@@ -314,28 +416,3 @@ def rows_of(hs):
     """How many sequences a task takes: an even number of tasks, as equal as can be."""
     N = hs.shape[1]
     return -(-N // (2 * -(-N // (2 * ROWS))))
-
-
-def in_panels(matrix):
-    panels = np.empty((-(-matrix.shape[1] // WIDTH), matrix.shape[0], WIDTH), F)
-    fill_panels(matrix, panels)
-    return panels
-
-
-def products(da, du, x, w_ih, hs, reverse, batch_first, x_too, needs):
-    """The gradients of x, w_ih, w_hh, b_ih, b_hh from those of what x and h add (da, du: (T, N, G H)) at every step."""
-    flat = da.reshape(-1, da.shape[2])
-    flat_u = du.reshape(flat.shape)
-    dx = dw_ih = dw_hh = db_ih = db_hh = None
-    if x_too:
-        dx = matmul(flat, w_ih).reshape(*da.shape[:2], -1)
-        dx = dx.swapaxes(0, 1) if batch_first else dx
-    if needs[0]:
-        dw_ih = matmul(flat.T, time_first(x, batch_first).reshape(len(flat), -1))
-    if needs[1]:
-        dw_hh = matmul(flat_u.T, (hs[1:] if reverse else hs[:-1]).reshape(len(flat), -1))
-    if needs[2]:
-        db_ih = sum_leading(flat)
-    if needs[3]:
-        db_hh = db_ih.copy() if needs[2] and du is da else sum_leading(flat_u)
-    return dx, dw_ih, dw_hh, db_ih, db_hh

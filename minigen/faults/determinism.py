@@ -5,6 +5,7 @@ where only tolerance is promised, the losses.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -61,15 +62,15 @@ def same_bits(count=None, seed=0):
 
 def same_numbers(count=None, seed=0):
     """With the kernels off the losses agree to 2e-5 at the first step, where nothing has been amplified yet."""
-    with_kernels, _ = elsewhere()
-    without, _ = elsewhere({"MINIGEN_KERNELS": "off"})
+    with_kernels, _ = elsewhere(steps=20)
+    without, _ = elsewhere({"MINIGEN_KERNELS": "off"}, steps=20)
     return _compare("MINIGEN_KERNELS=off", with_kernels, without)
 
 
 def without_numba(count=None, seed=0):
     """Row 19: Numba cannot be imported. Training runs on the definitions and gives the same numbers."""
-    with_kernels, _ = elsewhere()
-    without, _ = elsewhere(before=WITHOUT_NUMBA)
+    with_kernels, _ = elsewhere(steps=20)
+    without, _ = elsewhere(before=WITHOUT_NUMBA, steps=20)
     return _compare("no Numba", with_kernels, without)
 
 
@@ -80,22 +81,21 @@ def _compare(name, a, b):
 
 
 def oldest_and_newest_python(count=None, seed=0):
-    """The other Pythons on this machine that have minigen's dependencies, from 3.11 on, run the same training."""
-    import shutil
-
-    ran, here = [], f"{sys.version_info.major}.{sys.version_info.minor}"
-    for minor in range(11, 20):
-        python = shutil.which(f"python3.{minor}")
-        if python is None or f"3.{minor}" == here:
+    """The other Pythons on this machine that have minigen installed, from 3.11 on, run the same training."""
+    here, ran = f"3.{sys.version_info.minor}", []
+    for name in [f"3.{minor}" for minor in range(11, 20)]:
+        python = shutil.which(f"python{name}")
+        if name == here or python is None or _fails([python, "-c", "import minigen"]):
             continue
-        if (
-            subprocess.run([python, "-c", "import numpy, numba, safetensors, tqdm"], capture_output=True).returncode
-            == 0
-        ):
-            done = subprocess.run([python, "-m", "minigen.faults.small", "2"], capture_output=True, text=True)
-            if done.returncode:
-                return Finding(False, f"Python 3.{minor}: {done.stderr.strip()[-300:]}")
-            ran.append(f"3.{minor}")
+        if said := _fails([python, "-m", "minigen.faults.small", "2"]):
+            return Finding(False, f"Python {name}: {said}")
+        ran.append(name)
     if not ran:
-        return Finding(None, f"only Python {here} is here with what minigen needs")
+        return Finding(None, f"only Python {here} has minigen here")
     return Finding(True, f"Python {here} and {', '.join(ran)}")
+
+
+def _fails(command):
+    """What a command said, if it failed."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stderr.strip()[-300:] or f"exit {done.returncode}" if done.returncode else None

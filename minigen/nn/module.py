@@ -19,6 +19,7 @@ from ..device import to_device
 from ..errors import ArgumentError, DtypeError, MinigenError, describe, misfit, no_tensor
 from ..tensor import Parameter, Tensor, float32, new_library
 from . import hooks, state
+from .messages import MissingAttribute, say_where
 
 __all__ = ["Buffer", "Module", "new_parameter"]
 
@@ -36,22 +37,6 @@ class Buffer(Tensor):
     def __init__(self, data, persistent=True):
         super().__init__(data)
         self.persistent = persistent
-
-
-class MissingAttribute(AttributeError):
-    """A name that a module does not have. What was meant is looked for only when the message is read."""
-
-    def __init__(self, module, name):
-        super().__init__(name)
-        self.module, self.missing = module, name
-
-    def __str__(self):
-        import difflib
-
-        known = [k for k in dir(self.module) if not k.startswith("_")]
-        close = difflib.get_close_matches(self.missing, known, n=1, cutoff=0.6)
-        hint = f"\n  did you mean {close[0]!r}?" if close else ""
-        return f"{type(self.module).__name__} has no attribute {self.missing!r}{hint}"
 
 
 class Module:
@@ -79,7 +64,7 @@ class Module:
                 return self.forward(*args, **kwargs)
             return hooks.call(self, args, kwargs)
         except MinigenError as error:
-            _say_where(self, error)
+            say_where(self, error)
             raise
         except TypeError as fault:
             if fault.__traceback__.tb_next is not None:  # raised inside forward, not by the call
@@ -409,15 +394,3 @@ def _layout(name, extra, lines):
 
 def _indent(text):
     return text.replace("\n", "\n  ")
-
-
-def _say_where(module, error):
-    """Note on an error which layer it came from, by its name in the outermost module."""
-    if not hasattr(error, "module"):
-        error.module = module
-        error.place = [type(module).__name__ + f"({module.extra_repr()})"]
-        error.add_note(f"  in {error.place[0]}")
-    else:
-        name = next((name for name, part in module.named_modules() if part is error.module), "")
-        if name:
-            error.__notes__[-1] = f"  in {name}: {error.place[0]}, a part of {type(module).__name__}"

@@ -29,13 +29,18 @@ def _check_writable(name, x, others=()):
     if x.requires_grad:
         raise GradientError(
             f"{name}: this tensor was made by {x.node.name}, and a gradient flows through it\n"
-            f"  write x = x.{name.rstrip('_')}(...), which makes a new tensor, or x.detach()"
+            f"  write {_elsewhere(name)}, or x.detach()"
         )
     if any([isinstance(y, Tensor) and y.requires_grad for y in others]):
         raise GradientError(
             f"{name}: a gradient is wanted for what is written, and a write in place would lose it\n"
-            f"  write x = x.{name.rstrip('_')}(...), which makes a new tensor, or y.detach()"
+            f"  write {_elsewhere(name)}, or y.detach()"
         )
+
+
+def _elsewhere(name):
+    function = name.rstrip("_")
+    return f"x = x.{function}(...), which makes a new tensor" if hasattr(Tensor, function) else "to a new tensor"
 
 
 def _write(name, x, new):
@@ -45,8 +50,10 @@ def _write(name, x, new):
         raise ShapeError(f"{name}: a result of shape {new.shape} does not fit into x {describe(x)}")
     if new.dtype != array.dtype:
         raise DtypeError(f"{name}: a result of {new.dtype} does not fit into x {describe(x)}\n  write x = x.to(...)")
-    if not array.flags.writeable:
-        raise ArgumentError(f"{name}: x {describe(x)} is one number seen at many places\n  write x = x.clone() first")
+    stretched = any([step == 0 and n > 1 for step, n in zip(array.strides, array.shape)])
+    if stretched or not getattr(array.flags, "writeable", True):  # CuPy's arrays always are
+        why = "shows one number at many places" if stretched else "stands in memory that is read-only"
+        raise ArgumentError(f"{name}: x {describe(x)} {why}\n  write x = x.clone() first")
     array[...] = new
     wrote(array)
     return x

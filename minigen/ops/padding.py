@@ -1,12 +1,13 @@
 """Padding: a border of constants, of the edge, of the mirrored inside, or of the other side; and cutting it off."""
 
+import functools
+
 import numpy as np
 
 from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, DtypeError, ShapeError, expect
-from ..tensor import value as array
-from .picking import index_select
+from .along import Mix, mix
 
 
 @op
@@ -72,9 +73,15 @@ def _border(x, dim, a, b, mode):
     if most is not None and max(a, b) > most:
         raise ShapeError(f"pad: mode={mode!r} of dimension {dim}, size {n}, can add at most {most}, got {(a, b)}")
     expect(n > 0, f"pad: mode={mode!r} needs elements to copy, dimension {dim} has none", x)
+    return mix(x, dim, _copies(mode, n, a, b))
+
+
+@functools.lru_cache(256)
+def _copies(mode, n, a, b):
+    """Which of n elements each of the a + n + b new ones is a copy of."""
     if mode == "replicate":  # the edge stays to be copied, even where a negative width on the other side cuts it off
         places = MODES[mode](n, a, b)
     else:  # what a negative width cuts off is not there to be copied
         first, end = max(-a, 0), n - max(-b, 0)
         places = first + MODES[mode](end - first, max(a, 0), max(b, 0))
-    return index_select(x, dim, xp(array(x)).asarray(places))
+    return Mix(places[None], np.ones((1, len(places))), n)

@@ -1,10 +1,9 @@
-"""Reductions: sum, mean, prod, var, std, norm, logsumexp, the largest and the smallest, all and any.
+"""Reductions: sum, mean, prod, var, std, logsumexp, all, any. (The largest: extremes.py. Norms: lengths.py.)
 
 Each takes `dim`, one dimension or a tuple of them (None for all), and `keepdim`, which leaves them in place with size
 1. A gradient goes back to every place that was summed: `spread` is that step, and its own gradient is a sum.
 """
 
-import builtins
 import math
 
 import numpy as np
@@ -53,15 +52,7 @@ def spread(x, shape, dim):
     return lib.broadcast_to(x, shape)
 
 
-spread.gradient(x=lambda g, x_shape, dim: _gathered(g, x_shape, dim))
-
-
-@op
-def _gathered(x, shape, dim):
-    return _total(x, dim, False).reshape(shape)
-
-
-_gathered.gradient(x=lambda g, x_shape, dim: spread(g, x_shape, dim))
+spread.gradient(x=lambda g, x_shape, dim: _sum(g, dim, False).reshape(x_shape))
 
 
 def _total(x, dim, keepdim):
@@ -103,7 +94,7 @@ def _mean(x, dim, keepdim):
     return _total(x, dim, keepdim) / count(x.shape, dim)
 
 
-_mean.gradient(x=lambda g, x_shape, dim: spread(g / builtins.max(count(x_shape, dim), 1), x_shape, dim))
+_mean.gradient(x=lambda g, x_shape, dim: spread(g / max(count(x_shape, dim), 1), x_shape, dim))
 
 
 def mean(x, dim=None, keepdim=False, *, dtype=None):
@@ -147,7 +138,7 @@ def _product_of_others(x):
     """
     n = x.shape[-1]
     if n < 2:
-        return x * 0.0 + 1.0
+        return _flat(x) + 1.0
     half = n // 2
     a, b, odd = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
     others = _product_of_others(_cat(a * b, odd, dim=1))
@@ -168,7 +159,7 @@ def _var(x, dim, correction, keepdim):
     n = count(x.shape, dim)
     centred = x - _total(x, dim, True) / n
     squares = _total(centred * centred, dim, keepdim)
-    return squares / builtins.max(0, n - correction)
+    return squares / max(0, n - correction)
 
 
 @_var.gradient

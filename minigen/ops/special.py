@@ -9,9 +9,10 @@ import numpy as np
 
 from ..autograd import op
 from ..device import xp
-from ..tensor import float32
-from .arithmetic import clamp, where
+from ..tensor import float32, value
+from .arithmetic import _where, clamp
 from .casting import cast
+from .comparison import isinf
 from .elementary import exp, log, log1p, sigmoid
 from .operands import floating, floating_pair
 
@@ -143,4 +144,6 @@ _xlogy.gradient(
 
 def xlogy(a, b):
     """a * log(b), elementwise, and 0 where a is 0: p log p of a probability, without a NaN at 0."""
-    return _xlogy(a, b if hasattr(b, "dtype") else full((), b, dtype=np.result_type(a.dtype, np.float16)).data)
+    if not hasattr(b, "dtype"):
+        b = xp(value(a)).full((), b, a.dtype if a.dtype.kind == "f" else float32)
+    return _xlogy(a, b)

@@ -7,6 +7,8 @@ The state is kept in flat arrays (flat.py) and shown in PyTorch's layout: `state
 
 import contextlib
 import copy
+import difflib
+import itertools
 import warnings
 
 import numpy as np
@@ -153,6 +155,14 @@ class Optimizer:
                 hint="give the tensors it was computed from, or x.detach().requires_grad_()",
             )
         group = {**param_group, "params": params, **({"param_names": names} if names else {})}
+        for name in set(group) - set(self.defaults) - {"params", "param_names"}:
+            meant = difflib.get_close_matches(name, self.defaults, n=1, cutoff=0.8)
+            expect(
+                not meant,
+                f"{self._name}: a param group with {name!r}",
+                error=ArgumentError,
+                hint=f"did you mean {meant[0]!r}?" if meant else None,
+            )
         for name, value in self.defaults.items():
             group.setdefault(name, value)
         self._check_values(group)
@@ -338,14 +348,13 @@ def _flatten(params):
 
 def _refuse_overlap(params):
     """Two Parameters over one memory would come apart when each is given its place in the flat array."""
-    spans = sorted([(address(p.data), i) for i, p in enumerate(_unique(params)) if p.data.size])
-    params = _unique(params)
-    for (_, i), (_, j) in zip(spans, spans[1:]):
+    arrays = sorted([p.data for p in _unique(params) if p.data.size], key=lambda a: (xp(a) is np, address(a)))
+    for a, b in itertools.pairwise(arrays):
         expect(
-            not xp(params[i].data).shares_memory(params[i].data, params[j].data),
+            xp(a) is not xp(b) or not xp(a).shares_memory(a, b),
             "optimizer: two Parameters share memory",
-            params[i],
-            params[j],
+            a,
+            b,
             error=ArgumentError,
             hint="tie weights by using one Parameter in both places: decoder.weight = encoder.weight",
         )

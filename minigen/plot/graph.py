@@ -19,6 +19,7 @@ from ..tensor import Tensor
 
 MOST_LINES = 200
 MOST_DRAWN = 80
+ACROSS, DOWN = 1.35, 0.75  # inches from one column, and one row, to the next
 
 
 def graph(tensor, mode="text", names=None):
@@ -104,7 +105,8 @@ def as_figure(steps, called):
     )
     places, links, labels = layout(steps, called)
     across, down = max(x for x, _ in places.values()) + 1, max(y for _, y in places.values()) + 1
-    figure, axes = subplots(size=(max(3.0, 1.35 * across), max(1.6, 0.75 * down)))
+    figure, axes = subplots(size=(max(3.0, ACROSS * across), max(1.6, DOWN * down)))
+    bottom = -0.5
     with style():
         boxes = {}
         for key, (x, y) in places.items():
@@ -119,12 +121,18 @@ def as_figure(steps, called):
             )
         for i, (source, target) in enumerate(links):
             repeat = links[:i].count((source, target))
-            far = places[target][0] - places[source][0] > 1  # around the boxes in between, not through them
-            bend = 0.35 if far else (0.18, -0.18)[repeat % 2] if links.count((source, target)) > 1 else 0.0
+            span = places[target][0] - places[source][0]
+            if span > 1:  # around the boxes in between, not through them
+                bend = min(0.35, 1.7 / span)
+                sag = 0.5 * bend * span * ACROSS / DOWN
+                bottom = min(bottom, (places[source][1] + places[target][1]) / 2 - sag)
+            else:
+                bend = (0.18, -0.18)[repeat % 2] if links.count((source, target)) > 1 else 0.0
             axes.annotate(
                 "",
                 xy=places[target],
                 xytext=places[source],
+                zorder=1,
                 arrowprops={
                     "arrowstyle": "-|>",
                     "color": "#777777",
@@ -136,7 +144,8 @@ def as_figure(steps, called):
                     "connectionstyle": f"arc3,rad={bend}",
                 },
             )
-        axes.set(xlim=(-0.6, across - 0.4), ylim=(-0.6, down - 0.4))
+        axes.set(xlim=(-0.6, across - 0.4), ylim=(bottom - 0.1, down - 0.4))
+        figure.set_figheight(max(1.6, DOWN * (down - bottom)))
         axes.axis("off")
     return figure
 

@@ -75,8 +75,8 @@ class Run:
         self._samples = self._saved = None
         if resume:
             self._resume(resume)
-        elif self.folder is not None:
-            self.folder.set_aside()
+        elif self.folder is not None and self.folder.set_aside() and progress:
+            print(f"what an earlier run left in {checkpoints} is now in its folder `previous`", file=sys.stderr)
 
     @property
     def losses(self):
@@ -148,7 +148,8 @@ class Run:
         return f"the last checkpoint is {self.path}" if self.path else "there is no checkpoint yet"
 
     def _resume(self, resume):
-        path = self.folder.latest() if resume is True else resume
+        folder = self.folder if resume is True else Checkpoints(resume) if os.path.isdir(resume) else None
+        path = resume if folder is None else folder.latest(required=resume is not True)
         if path is None:
             return
         state = load(path)

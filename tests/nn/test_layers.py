@@ -27,11 +27,10 @@ def test_bilinear():
 
 
 @pytest.mark.parametrize("mode, pad", [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")])
-@pytest.mark.parametrize("padding", [(1, 2), "same"])
-def test_padding_modes_of_convolutions(mode, pad, padding):
-    layer = nn.Conv2d(2, 3, 3, padding=padding, padding_mode=mode).double()
+@pytest.mark.parametrize("padding, sides", [((1, 2), [(1, 1), (2, 2)]), ("same", [(0, 1), (1, 2)])])
+def test_padding_modes_of_convolutions(mode, pad, padding, sides):
+    layer = nn.Conv2d(2, 3, (2, 4), padding=padding, padding_mode=mode).double()
     x = draw(1, 2, 5, 6)
-    sides = [(1, 1), (1, 1)] if padding == "same" else [(1, 1), (2, 2)]
     padded = np.pad(x.data, [(0, 0), (0, 0), *sides], mode=pad)
     np.testing.assert_allclose(layer(x).data, F.conv2d(minigen.tensor(padded), layer.weight, layer.bias).data)
 

@@ -53,6 +53,11 @@ def test_atan2(shapes, device):
     agrees(E.atan2, np.arctan2, draw(*shapes[0]), draw(*shapes[1], seed=1), device=device)
 
 
+def test_no_direction_at_the_origin():
+    a, b = minigen.zeros(1, requires_grad=True), minigen.zeros(1, requires_grad=True)
+    assert [g.item() for g in autograd.grad(E.atan2(a, b), [a, b])] == [0, 0]
+
+
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f is not E.square], ids=lambda f: f.name)
 @pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
 def test_integers_give_float32(function, dtype):

@@ -27,6 +27,7 @@ def test_ties():
     assert np.allclose(autograd.grad(E.amax(x, 1).sum(), [x])[0].data, [[0, 0.5, 0.5], [1 / 3] * 3])
     assert autograd.grad(E.max(x, 1).values.sum(), [x])[0].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert np.allclose(autograd.grad(E.max(x), [x])[0].data, [[0, 0.5, 0.5], [0, 0, 0]])
+    assert np.allclose(autograd.grad(E.amin(x, 1).sum(), [x])[0].data, [[1, 0, 0], [1 / 3] * 3])
 
 
 @pytest.mark.parametrize("function, reference", [(E.max, np.max), (E.min, np.min)])

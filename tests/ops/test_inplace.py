@@ -81,6 +81,8 @@ def test_what_an_op_made_is_not_written_but_renamed():
     y = w * 2
     with pytest.raises(GradientError, match=r"made by mul.*\n  write x = x.add"):
         y.add_(1)
+    with pytest.raises(GradientError, match=r"made by mul.*\n  write to a new tensor"):
+        y.zero_()
     before = y
     y += w
     y *= 2
@@ -99,6 +101,15 @@ def test_what_wants_a_gradient_is_not_lost():
         total += w * w  # a new tensor of that name
     total.sum().backward()
     assert w.grad.tolist() == [4, 4, 4]
+
+
+def test_memory_that_cannot_be_written():
+    frozen = np.zeros(3, np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(ArgumentError, match="read-only"):
+        Tensor(frozen).add_(1)
+    with pytest.raises(ArgumentError, match="many places"):
+        minigen.ones(1).expand(3).zero_()
 
 
 def test_a_graph_that_saved_it_refuses():

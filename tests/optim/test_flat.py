@@ -281,6 +281,7 @@ def test_names_of_parameters_are_kept():
         (lambda p: optim.Adam([p * 2.0]), "non-leaf"),
         (lambda p: optim.Adam([3.0]), "parameter is a tensor"),
         (lambda p: optim.Adam([{"params": {p}}]), "order"),
+        (lambda p: optim.Adam([{"params": p, "weight_dacay": 0.1}]), "did you mean 'weight_decay'"),
         (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), "more than one"),
         (lambda p: optim.Adadelta([p], rho=1.1), "rho"),
         (lambda p: optim.Adagrad([p], lr_decay=-0.5), "lr_decay"),

@@ -21,11 +21,7 @@ def test_same_process_and_another_seed():
     assert determinism.train(determinism.STEPS, seed=1)[1] != first
 
 
-def test_kernels_off(here):
-    finding = determinism._compare("off", here[0], determinism.elsewhere({"MINIGEN_KERNELS": "off"})[0])
-    assert finding.passed, finding.text
-
-
-def test_without_numba(here):
-    finding = determinism._compare("no Numba", here[0], determinism.elsewhere(before=determinism.WITHOUT_NUMBA)[0])
+@pytest.mark.parametrize("check", [determinism.same_numbers, determinism.without_numba])
+def test_same_numbers_without_kernels(check):
+    finding = check()
     assert finding.passed, finding.text
