@@ -30,18 +30,29 @@ FEW, DEPTH, WIDTH = 32, 256, 64  # a product of (FEW, DEPTH) and (DEPTH, WIDTH) 
 NOTHING = np.empty((0, 0, 0), F)
 
 
-@kernel(reads=("rows",))
-def fill_panels(rows, panels):
-    """panels[j] = columns WIDTH j to WIDTH (j + 1) of the matrix of all rows (S, R, N), one after another: contiguous,
-    so that a product reads them straight through.
-    """
-    S, R, N = rows.shape
+@kernel
+def fill_panels(matrix, panels):
+    """panels[j] = matrix[:, WIDTH j : WIDTH (j + 1)]: contiguous, so that a product reads it straight through."""
+    K, N = matrix.shape
     for j in prange(panels.shape[0]):
         first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for s in range(S):
-            for r in range(R):
-                for n in range(first, last):
-                    panels[j, s * R + r, n - first] = rows[s, r, n]
+        for k in range(K):
+            row, to = matrix[k, first:last], panels[j, k]
+            for n in range(last - first):
+                to[n] = row[n]
+
+
+@kernel
+def fill_panels_turned(matrix, panels):
+    """The same of matrix.T, by tiles that stay in the cache."""
+    N, K = matrix.shape
+    for j in prange(panels.shape[0]):
+        first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
+        for low in range(0, K, 16):
+            for n in range(first, last):
+                row = matrix[n]
+                for k in range(low, min(K, low + 16)):
+                    panels[j, k, n - first] = row[k]
 
 
 @inline_sums
@@ -85,21 +96,22 @@ def project(A, panels, bias, C):
 
 @kernel
 def weight_gradient(d, panels, dw, db):
-    """dw (R, N) = d (K, R).T @ the matrix (K, N) that lies in `panels`, and db (R,) the sums of d's columns."""
+    """dw (R, N) = d (K, R).T @ the matrix (K, N) that lies in `panels`; db (R,), unless empty, the sums of d's columns."""
     (K, R), N = d.shape, dw.shape[1]
     for task in prange((R + WIDTH - 1) // WIDTH):
         first, last = task * WIDTH, min(R, (task + 1) * WIDTH)
-        sums = db[first:last]
-        for r in range(last - first):
-            sums[r] = F(0)
         for r in range(first, last):
             row = dw[r]
             for n in range(N):
                 row[n] = F(0)
-        for k in range(K):
-            row = d[k, first:last]
+        if db.size > 0:
+            sums = db[first:last]
             for r in range(last - first):
-                sums[r] += row[r]
+                sums[r] = F(0)
+            for k in range(K):
+                row = d[k, first:last]
+                for r in range(last - first):
+                    sums[r] += row[r]
         add_turned_product(d[:, first:last], panels, dw[first:last])
 
 
@@ -357,24 +369,28 @@ def weight_gradients(da, du, x, hs, reverse, batch_first, needs):
     """Of w_ih, w_hh, b_ih, b_hh (needs: which), from those of what x and h add at every step, da and du (T, N, G H)."""
     dw_ih = dw_hh = db_ih = db_hh = None
     if needs[0] or needs[2]:
-        dw_ih, db_ih = weight_and_bias(da, x.swapaxes(0, 1) if batch_first else x)
+        dw_ih, db_ih = weight_and_bias(da, time_first(x, batch_first), needs[2])
     if needs[1] or needs[3]:
-        dw_hh, db_hh = weight_and_bias(du, hs[1:] if reverse else hs[:-1])
+        known = needs[2] and du is da
+        dw_hh, db_hh = weight_and_bias(du, hs[1:] if reverse else hs[:-1], needs[3] and not known)
+        db_hh = db_ih.copy() if known else db_hh
     return dw_ih, dw_hh, db_ih, db_hh
 
 
-def weight_and_bias(d, inputs):
+def weight_and_bias(d, inputs, bias_too):
     R = d.shape[2]
-    dw, db = np.empty((R, inputs.shape[2]), F), np.empty(R, F)
-    weight_gradient(flat(d), in_panels(inputs), dw, db)
+    dw, db = np.empty((R, inputs.shape[2]), F), np.empty(R if bias_too else 0, F)
+    weight_gradient(flat(d), in_panels(flat(inputs)), dw, db)
     return dw, db
 
 
 def in_panels(matrix):
-    """A matrix, or the steps of (T, N, D) below each other, as `fill_panels` lays it out."""
-    rows = matrix if matrix.ndim == 3 else matrix[None]
-    panels = np.empty((-(-rows.shape[2] // WIDTH), rows.shape[0] * rows.shape[1], WIDTH), F)
-    fill_panels(rows, panels)
+    """A matrix (K, N) as products want it: (N / WIDTH, K, WIDTH)."""
+    panels = np.empty((-(-matrix.shape[1] // WIDTH), len(matrix), WIDTH), F)
+    if matrix.flags.f_contiguous and not matrix.flags.c_contiguous:
+        fill_panels_turned(np.require(matrix.T, F, "CW"), panels)
+    else:
+        fill_panels(np.require(matrix, F, "CW"), panels)
     return panels
 
 

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from .. import random
-from ..device import device_of, library, xp
+from ..device import device_of, to_device, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, bool_, float32, int64, new_library, value
 from .shape import sizes
@@ -66,37 +66,40 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
     return Tensor(new_library(device).eye(rows, columns, dtype=dtype or float32), requires_grad)
 
 
-# In the shape, the type and on the device of another
+# In the shape, the type, the memory order and on the device of another
 
 
-def _like(x, dtype, device):
-    """(shape, dtype, device) for a tensor like x."""
+def _filled_like(name, x, dtype, device, requires_grad, *number):
     array = value(x)
-    return array.shape, dtype or array.dtype, device or device_of(array)
+    y = getattr(xp(array), name)(array, *number, dtype=dtype)
+    return Tensor(y if device is None else to_device(y, device), requires_grad)
 
 
 def full_like(x, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`fill_value` everywhere, in the shape and type of x."""
-    shape, dtype, device = _like(x, dtype, device)
-    return full(shape, fill_value, dtype=dtype, device=device, requires_grad=requires_grad)
+    fill_value = fill_value.item() if hasattr(fill_value, "dtype") else fill_value
+    return _filled_like("full_like", x, dtype, device, requires_grad, fill_value)
 
 
 def zeros_like(x, *, dtype=None, device=None, requires_grad=False):
     """Zeros, in the shape and type of x."""
-    shape, dtype, device = _like(x, dtype, device)
-    return Tensor(library(device).zeros(shape, dtype), requires_grad)
+    return _filled_like("zeros_like", x, dtype, device, requires_grad)
 
 
 def ones_like(x, *, dtype=None, device=None, requires_grad=False):
     """Ones, in the shape and type of x."""
-    shape, dtype, device = _like(x, dtype, device)
-    return Tensor(library(device).ones(shape, dtype), requires_grad)
+    return _filled_like("ones_like", x, dtype, device, requires_grad)
 
 
 def empty_like(x, *, dtype=None, device=None, requires_grad=False):
     """Memory as it was found, in the shape and type of x."""
-    shape, dtype, device = _like(x, dtype, device)
-    return Tensor(library(device).empty(shape, dtype), requires_grad)
+    return _filled_like("empty_like", x, dtype, device, requires_grad)
+
+
+def _like(x, dtype, device):
+    """(shape, dtype, device) for random numbers like x."""
+    array = value(x)
+    return array.shape, dtype or array.dtype, device or device_of(array)
 
 
 def rand_like(x, *, generator=None, dtype=None, device=None, requires_grad=False):

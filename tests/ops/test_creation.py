@@ -40,6 +40,8 @@ def test_like():
         assert y.shape == (2, 3) and y.dtype == minigen.float64
     assert C.zeros_like(x, dtype=minigen.int64, requires_grad=False).dtype == minigen.int64
     assert not np.shares_memory(C.zeros_like(x).data, x.data)
+    turned = x.T
+    assert C.zeros_like(turned).stride() == C.full_like(turned, 2).stride() == turned.stride()
 
 
 @pytest.mark.parametrize(
