@@ -21,6 +21,7 @@
 
 # %%
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -618,24 +619,25 @@ lesson.proof(
 labels = digits("test")[1] if side == 8 and not lesson.data else None
 with minigen.no_grad():
     places = array(flat.posterior(x_test)[0])
-n = 15
-quantile = np.interp(np.linspace(0.02, 0.98, n), 0.5 * (1 + np.vectorize(math.erf)(np.linspace(-4, 4, 4001) / 2**0.5)),
-                     np.linspace(-4, 4, 4001))  # fmt: skip
+n = 14
+quantile = [NormalDist().inv_cdf(share) for share in np.linspace(0.02, 0.98, n)]
 corners = np.stack([[a, -b] for b in quantile for a in quantile])
-with lesson.figure("map", "Where digits live in two dimensions.", columns=3, size=(11, 3.4)) as axes:
-    show_image(axes[0], tile(mean_picture(flat, tensor(corners)), n, gap=0), "All pictures there are", 0, 16)
-    axes[0].set_xlabel("first cause")
-    axes[0].set_ylabel("second cause")
+with lesson.figure("map", "Where digits live in two dimensions.", columns=2, size=(10.6, 5.0)) as axes:
+    pictures = tile(mean_picture(flat, tensor(corners)), n, gap=2, fill=0)
+    show_image(axes[0], pictures, "Every picture there is: z laid out, evenly by probability", 0, 16)
     if labels is not None:
-        dots = axes[1].scatter(*places.T, c=labels, cmap="tab10", s=8, vmin=-0.5, vmax=9.5)
+        dots = axes[1].scatter(*places.T, c=labels, cmap="tab10", s=12, vmin=-0.5, vmax=9.5)
         axes[1].figure.colorbar(dots, ax=axes[1], ticks=range(10))
     else:
-        axes[1].scatter(*places.T, s=8)
-    axes[1].set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), title="Test digits, where the encoder puts them")
-    axes[2].plot(ks, bounds, "o-", markersize=4, label="IWAE_k")
-    axes[2].axhline(finer, color=COLOURS["truth"], linestyle="--", linewidth=1, label="log p(x), by integration")
-    axes[2].set(xscale="log", xlabel="k", ylabel="nats/image", title="The bound rises to the truth")
-    axes[2].legend(loc="lower right")
+        axes[1].scatter(*places.T, s=12)
+    axes[1].set(xlim=(-3.2, 3.2), ylim=(-3.2, 3.2), title="Test digits, where the encoder puts them", aspect="equal")
+    axes[1].set(xlabel="first cause", ylabel="second cause")
+
+with lesson.figure("bounds", "The bound rises to the truth.", size=(4.8, 3.0)) as axes:
+    axes.plot(ks, bounds, "o-", markersize=4, label="IWAE_k")
+    axes.axhline(finer, color=COLOURS["truth"], linestyle="--", linewidth=1, label="log p(x), by integration")
+    axes.set(xscale="log", xlabel="k", ylabel="nats/image", title="ELBO = IWAE_1 <= IWAE_k <= log p(x)")
+    axes.legend(loc="lower right")
 
 # %% [markdown]
 # Nobody told it what a digit is; the labels only colour the dots. Neighbouring causes give similar pictures, since q

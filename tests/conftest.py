@@ -1,5 +1,6 @@
 """What every test gets: fixed seeds, no network but this machine's own, and marks that skip with a reason."""
 
+import importlib.util
 import socket
 
 import pytest
@@ -18,9 +19,7 @@ def pytest_collection_modifyitems(config, items):
         reasons["slow"] = "takes minutes: run with --slow"
     if not minigen.cuda_available():
         reasons["gpu"] = "needs a CUDA GPU and CuPy"
-    try:
-        import torch  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("torch") is None:
         reasons["torch"] = "needs PyTorch: pip install torch"
     for item in items:
         for mark, reason in reasons.items():

@@ -22,7 +22,7 @@ Floor: 2 N P O C T operations for P places, C and O channels and T taps. What ma
 v1  channels first: a column's elements lie far apart                          1.4 to 3.7 times slower than
 v2  channels last: each tap row is one run of kernel_width x C numbers         1.0
 v3  kernels of one tap read x itself; up to 4 input channels the block is built transposed, so that its rows, not its
-    columns, are long; up to 4 output channels a product is a waste, and dot products win     <- this file
+    columns, are long; up to 4 output channels, and depthwise, a product is a waste, and plain sums win  <- this file
 """
 
 import itertools
@@ -41,7 +41,7 @@ from .reduce import sum_leading
 LEAST = 4  # pieces of work to aim at even where there is little
 TALL = 128  # rows of a block below which a product wastes its time on packing the weights
 
-# weight is (groups, T C / groups, O / groups) in these three.
+# weight is (groups, T C / groups, O / groups), where nothing else is said.
 
 
 @kernel
@@ -139,6 +139,30 @@ def sum_few_out(x, weight, bias, y, count, taps, stride, start, phase, jump, blo
                 to[o] = total
 
 
+@kernel
+def sum_each(x, weight, bias, y, count, taps, stride, start, step, phase, jump, block):
+    """For as many groups as channels, each its own (depthwise): no product, but C sums at once. weight (T, C)."""
+    N, D, H, W, C = x.shape
+    places = N * count[0] * count[1] * count[2]
+    for task in prange((places + block - 1) // block):
+        for p in range(task * block, min(places, (task + 1) * block)):
+            n, q_d, q_h = line_of(p, count)
+            q_w = p % count[2]
+            to = y[n, phase[0] + jump[0] * q_d, phase[1] + jump[1] * q_h, phase[2] + jump[2] * q_w]
+            for c in range(C):
+                to[c] = bias[c]
+            for r in range(taps[0] * taps[1]):
+                d = q_d * stride[0] + start[0] + r // taps[1] * step[0]
+                h = q_h * stride[1] + start[1] + r % taps[1] * step[1]
+                if 0 <= d < D and 0 <= h < H:
+                    for t in range(taps[2]):
+                        w = q_w * stride[2] + start[2] + t * step[2]
+                        if 0 <= w < W:
+                            seen, factors = x[n, d, h, w], weight[r * taps[2] + t]
+                            for c in range(C):
+                                to[c] += seen[c] * factors[c]
+
+
 def add_up(x, weight, bias, y, count, taps, stride, start, step, phase, jump):
     """The sum of the head by the kernel that suits its numbers of channels."""
     groups, K, outputs = weight.shape
@@ -147,6 +171,9 @@ def add_up(x, weight, bias, y, count, taps, stride, start, step, phase, jump):
     if groups == 1 and outputs <= FEW < channels and step == (1, 1, 1):
         weight = np.ascontiguousarray(weight[0].T)
         sum_few_out(x, weight, bias, y, count, taps, stride, start, phase, jump, max(64, places // 64))
+        return
+    if channels == outputs == 1 < groups:
+        sum_each(x, np.ascontiguousarray(weight[:, :, 0].T), bias, y, *geometry, max(64, places // 64))
         return
     block = min(max(TALL, places // TASKS), max(TALL, BLOCK // K))
     block -= block % count[2] if block > count[2] else 0

@@ -17,6 +17,7 @@ from .compile import kernel
 from .layout import inside, three
 
 F = np.float32
+LARGEST = 1 << 22  # numbers in all parts together
 # parts[i, o, (t, c)] is the sum over the i-th part of the places.
 
 
@@ -87,6 +88,30 @@ def products_few_out(x, g, parts, count, taps, stride, start):
 
 
 @kernel
+def products_each(x, g, parts, count, taps, stride, start, step):
+    """For as many groups as channels, each its own: parts (., 1, (t, c))."""
+    N, D, H, W, C = x.shape
+    places = N * count[0] * count[1] * count[2]
+    flat_g = g.reshape(g.size // C, C)
+    for part in prange(parts.shape[0]):
+        parts[part] = F(0)
+        for p in range(places * part // parts.shape[0], places * (part + 1) // parts.shape[0]):
+            n, q_d, q_h = line_of(p, count)
+            factors = flat_g[p]
+            for r in range(taps[0] * taps[1]):
+                d = q_d * stride[0] + start[0] + r // taps[1] * step[0]
+                h = q_h * stride[1] + start[1] + r % taps[1] * step[1]
+                if 0 <= d < D and 0 <= h < H:
+                    for t in range(taps[2]):
+                        w = p % count[2] * stride[2] + start[2] + t * step[2]
+                        if 0 <= w < W:
+                            at = (r * taps[2] + t) * C
+                            seen, to = x[n, d, h, w], parts[part, 0, at : at + C]
+                            for c in range(C):
+                                to[c] += seen[c] * factors[c]
+
+
+@kernel
 def add_parts(parts, total, channels):
     """total[o, c, t] = the sum of parts[:, o, (t, c)], in order."""
     for o in prange(total.shape[0]):
@@ -112,19 +137,23 @@ def correlate(x, g, kernel_size, window):
     places, K = g.shape[0] * math.prod(count), T * channels
     geometry = count, taps, three(stride, 1), three([-p for p in padding], 0)
     step = three(dilation, 1)
-    few_out = groups == 1 and O <= FEW and step == (1, 1, 1) and channels > FEW
+    few_out = groups == 1 and O <= FEW < channels and step == (1, 1, 1)
+    each = channels == 1 < groups == O
     rows = 1 if taps[2] * channels >= 64 and not few_out else taps[0] * taps[1]
-    tasks = groups * (taps[0] * taps[1] // rows)
-    parts = np.empty((max(1, min(-(-TASKS // tasks), places // 256)), O, K), np.float32)
+    tasks = 1 if each else groups * (taps[0] * taps[1] // rows)
+    parts = max(1, min(-(-TASKS // tasks), places // 256, LARGEST // (O * K)))
+    parts = np.empty((parts, 1, O * K) if each else (parts, O, K), np.float32)
     block = max(16, min(BLOCK // (K if channels <= FEW else rows * taps[2] * channels), 4096))
-    dw = np.empty((O, channels, T), np.float32)
     with single_threaded_blas:
-        if few_out:
+        if each:
+            products_each(x, g, parts, *geometry, step)
+        elif few_out:
             products_few_out(x, g, parts, *geometry)
         elif channels <= FEW:
             x, start = padded(x, *geometry, step)
             products_few_in(x, g, parts, groups, *geometry[:3], start, step, block)
         else:
             products_many(x, g, parts, groups, *geometry, step, block, rows)
-    add_parts(parts, dw, channels)
+    dw = np.empty((1, O, T) if each else (O, channels, T), np.float32)
+    add_parts(parts, dw, dw.shape[1])
     return dw.reshape(O, channels, *kernel_size)

@@ -159,7 +159,9 @@ def check_half(answer):
             believed, kl = bound(encoder, decoder, tests, g, broken)
             true = np.mean([bound(encoder, decoder, tests, g, False)[0].item() for _ in range(10)])
         name = "the half forgotten" if broken else "as it should be"
-        print(f"  {name:20} reports {believed.item():.1f} nats, has {true:.1f} (of these {kl.item():.1f} in the causes)")
+        print(
+            f"  {name:20} reports {believed.item():.1f} nats, has {true:.1f} (of these {kl.item():.1f} in the causes)"
+        )
     print("  z gets less noise than the KL has paid for: the bound that it reports is none")
 
 

@@ -108,6 +108,12 @@ class EMA:
 
     def load_state_dict(self, state_dict):
         """Take over what `state_dict()` returned. Raises CheckpointError if names or shapes differ."""
+        expect(
+            isinstance(state_dict, dict) and {"calls", "shadow"} <= set(state_dict),
+            'EMA.load_state_dict: a state has "calls" and "shadow"',
+            state_dict,
+            error=CheckpointError,
+        )
         given = {n: s.data if isinstance(s, Tensor) else s for n, s in state_dict["shadow"].items()}
         differ = {n for n, s in zip(self.names, self.shadow) if n not in given or given[n].shape != s.shape}
         differ |= set(given) - set(self.names)

@@ -125,7 +125,12 @@ class Optimizer:
 
     def add_param_group(self, param_group):
         """Add {"params": ..., "lr": ...}: parameters with values of their own. Those not given are the defaults."""
-        expect(isinstance(param_group, dict), f"{self._name}: a param group is a dict", param_group, error=DtypeError)
+        expect(
+            isinstance(param_group, dict) and "params" in param_group,
+            f'{self._name}: a param group is a dictionary with "params"',
+            param_group,
+            error=DtypeError,
+        )
         given = param_group["params"]
         expect(
             not isinstance(given, (set, frozenset)),
@@ -281,6 +286,13 @@ class Optimizer:
 
         Raises CheckpointError if the groups, their sizes or the shapes differ.
         """
+        expect(
+            isinstance(state_dict, dict) and {"state", "param_groups"} <= set(state_dict),
+            f'{self._name}.load_state_dict: a state has "state" and "param_groups"',
+            state_dict,
+            error=CheckpointError,
+            hint="give what state_dict() returned",
+        )
         given = state_dict["param_groups"]
         sizes = [len(group["params"]) for group in given]
         mine = [len(group["params"]) for group in self.param_groups]

@@ -74,7 +74,9 @@ def save(figure, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
         # Without the date and the version, the same picture is the same file.
-        figure.savefig(path, metadata={"Software": None} if path.suffix == ".png" else None)
+        figure.savefig(
+            path, bbox_inches="tight", pad_inches=0.06, metadata={"Software": None} if path.suffix == ".png" else None
+        )
     return path
 
 

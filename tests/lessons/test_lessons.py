@@ -14,7 +14,11 @@ from minigen.tensor import Tensor
 
 FOLDER = Path(__file__).resolve().parents[2] / "lessons"
 LESSONS = list(catalogue.lessons(FOLDER))
-EXERCISES = [(name, k) for name in LESSONS for k in workbook.exercises(name, FOLDER)[0]]
+EXERCISES = [
+    (path.stem, k)
+    for path in sorted((FOLDER / "exercises").glob("*.py"))
+    for k in workbook.exercises(path.stem, FOLDER)[0]
+]
 
 
 @pytest.mark.parametrize("name", LESSONS)

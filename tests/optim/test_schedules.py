@@ -112,3 +112,11 @@ def test_one_cycle_says_when_it_is_over():
         for _ in range(5):
             optimizer.step()
             schedule.step()
+
+
+@pytest.mark.parametrize("state", [None, {}, [1], {"state": {}}])
+def test_what_is_no_state_is_refused(state):
+    optimizer = sgd()
+    for holder in (optimizer, lr_scheduler.StepLR(optimizer, 3), optim.EMA(optimizer.param_groups[0]["params"])):
+        with pytest.raises(errors.CheckpointError, match="load_state_dict"):
+            holder.load_state_dict(state)

@@ -2,7 +2,7 @@
 
 import warnings
 
-from ...errors import ArgumentError, DtypeError, describe, expect
+from ...errors import ArgumentError, CheckpointError, DtypeError, describe, expect
 from ...tensor import Tensor
 from ..optimizer import Optimizer
 
@@ -100,6 +100,12 @@ class LRScheduler:
 
     def load_state_dict(self, state_dict):
         """Take over what `state_dict()` returned."""
+        expect(
+            isinstance(state_dict, dict) and "_last_lr" in state_dict,
+            f"{type(self).__name__}.load_state_dict: a state is what state_dict() returned",
+            state_dict,
+            error=CheckpointError,
+        )
         vars(self).update(state_dict)
 
 
