@@ -6,15 +6,17 @@
     project(A, panels, bias, C)             C = A @ matrix + bias, in parallel over the rows of A
     weight_gradient(d, panels, dw, db)      dw = d.T @ matrix, db = the sums of d's columns
 
-A BLAS copies both operands of a large product into an order that suits its inner loop, every time. A recurrent layer
-multiplies by one matrix at every step, so it pays to copy that matrix once: OpenBLAS multiplies pieces of (FEW, DEPTH)
-by (DEPTH, WIDTH), up to a million multiply-adds, without copying anything.
+For a large product a BLAS copies both operands into an order that suits its inner loop, every time. A recurrent layer
+multiplies by one matrix at every step, so that matrix is copied once: pieces of (FEW, DEPTH) by (DEPTH, WIDTH), up to a
+million multiply-adds, OpenBLAS multiplies where they stand.
 
-Reached on one core of an EPYC of Zen 5 (peak about 260 GFLOPS), SkylakeX core of OpenBLAS 0.3:
+GFLOPS on one core (Zen 5, 512-bit, a busy machine; OpenBLAS's SkylakeX core), the copying included in the last three:
 
-    16 rows, K = 256, N = 1024, the same matrix every time     sgemm  68 GFLOPS (B transposed), 136 (B as it is)    here 240
-    2048 rows, K = 256, N = 1024                               sgemm 125                                            here 240
-    K = 2048 rows turned, M = 1024, N = 256                    sgemm 113                                            here 205
+                                                    one sgemm     panels
+    (16, 256) @ (256, 1024), the same every time        83          215     w_hh transposed beforehand; else 65
+    (2048, 256) @ (1024, 256).T                        174          194
+    (2048, 1024) @ (1024, 256)                         177          199
+    (2048, 1024).T @ (2048, 256)                       158          183
 """
 
 import numpy as np

@@ -35,7 +35,9 @@ class _Combined(LRScheduler):
         return {**super().state_dict(), "_schedulers": [scheduler.state_dict() for scheduler in self._schedulers]}
 
     def load_state_dict(self, state_dict):
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "_schedulers"})
+        mine = self._schedulers
+        super().load_state_dict(state_dict)
+        self._schedulers = mine
         for scheduler, state in zip(self._schedulers, state_dict["_schedulers"]):
             scheduler.load_state_dict(state)
 
