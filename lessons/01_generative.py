@@ -34,9 +34,13 @@ g = lesson.generator
 #
 # Somebody rolls a loaded die 30 times and shows us the rolls. Which die was it?
 #
-# A model of a die is six numbers q_1 ... q_6 that add up to 1. Under it, the rolls have the probability q_1^n_1 * ...
-# * q_6^n_6, where n_i counts how often side i came up. Seen as a function of q this is the **likelihood**. Fisher's
-# proposal (1922): take the q that makes it largest. With the sum held at 1 the answer is
+# A model of a die is six numbers q_1 ... q_6 that add up to 1. If side i came up n_i times, the model gives the rolls
+# the probability
+#
+#     q_1^n_1 * q_2^n_2 * ... * q_6^n_6
+#
+# Seen as a function of q this is the **likelihood**. Fisher's proposal (1922): take the q that makes it largest. With
+# the sum held at 1 the answer is
 #
 #     q_i = n_i / N
 #
@@ -104,8 +108,9 @@ print(f"  price on new rolls          {entropy(p) + kl(p, share):.3f}           
 # ## 3. How far is the fit from the truth?
 #
 # Repeat the whole story many times: roll N times, fit, measure KL(p || q). Before looking, let us predict it. Near
-# the truth KL is a parabola, KL = 1/2 sum_i (q_i - p_i)^2 / p_i. Counts scatter by E(q_i - p_i)^2 = p_i (1 - p_i) /
-# N. So
+# the truth KL is a parabola, and counts scatter as counts do:
+#
+#     KL(p || q)  =  1/2 sum_i (q_i - p_i)^2 / p_i,          E (q_i - p_i)^2  =  p_i (1 - p_i) / N
 #
 #     E KL(p || q)  =  1/2 sum_i (1 - p_i) / N  =  (k - 1) / (2 N)                           (after Wilks 1938)
 #
@@ -377,7 +382,7 @@ lesson.proof("crossing", crossing, "examples")
 # ## 6. Real digits: what only a generative model can do
 #
 # 1797 handwritten digits come with minigen: 8x8 pixels, each with 0 to 16 drops of ink. We learn from the first 1000
-# of the file and test on the last 447, by other hands.
+# of the file and test on the last 447.
 #
 # The same two classifiers. Naive Bayes gives each of the 10 classes, each of the 64 pixels, a categorical
 # distribution over 17 levels: section 1's die, 640 times. (With a pseudo-count of 0.1, see exercise 3.) Logistic

@@ -42,9 +42,12 @@ g = lesson.generator
 # %% [markdown]
 # ## 1. Three ways to a slope
 #
-# The first way needs no idea at all: nudge the input and look. (f(x + h) - f(x - h)) / 2h tends to f'(x) as h goes to
-# 0. But not in a computer, which keeps 16 digits: f(x + h) and f(x - h) agree in most of them, and the difference is
-#    made of the rest. Small h, rounding; large h, curvature. Let us see how good it can get.
+# The first way needs no idea at all: nudge the input and look. For small h,
+#
+#     f'(x) = (f(x + h) - f(x - h)) / 2h
+#
+# But not too small, in a computer that keeps 16 digits: f(x + h) and f(x - h) agree in most of them, and the
+# difference is made of the rest. Small h, rounding; large h, curvature. Let us see how good it can get.
 
 # %%
 lesson.section("1. Three ways to a slope")
@@ -170,7 +173,7 @@ def backward(y):
 # That is the whole of it. One line deserves a remark. NumPy repeats small arrays to fit large ones (a bias is added
 # to every row), and what was repeated on the way forward must be added up on the way back: `unbroadcast`.
 #
-# A first try, y = sin-like mixture of everything, against the best finite difference:
+# A first try, on a tangle of all that we have, beside the best finite difference:
 
 # %%
 lesson.section("2. Reverse mode in sixty lines")
@@ -405,9 +408,12 @@ print(
 #
 #     hidden = tanh(x W1 + b1),    out = hidden W2 + b2
 #
-# Two spirals, one of each class, cannot be parted by a straight line. We train with our own sixty lines: loss log(1 +
-# e^out) - y out (the negative log-likelihood of a coin with log odds `out`, lesson 1), a step of plain gradient
-# descent, again.
+# Two spirals, one of each class, cannot be parted by a straight line. We train with our own sixty lines. The loss is
+#
+#     log(1 + e^out) - y out
+#
+# the price, in nats, of the label y under a coin with log odds `out` (lesson 1). Then a step of plain gradient
+# descent, and again.
 
 # %%
 lesson.section("6. A network by hand")
@@ -655,18 +661,18 @@ print(f"  the mean of 20,000 dropouts of [1, 2, 3] is {np.array2string(dropped, 
 # **Augmentation**: a three that is turned by five degrees is still a three. Every picture is turned, slanted, scaled
 # and moved a little each time it is used, differently each time: `data.augment.random_affine`.
 #
-# How we test matters as much. In the file, the digits of one person follow each other, and the last ones are by other
-# hands than the first. So there are two fair questions:
+# How we test matters as much. Thirteen people wrote these digits. The file does not say who wrote which, but what
+# stands together in it looks alike. So there are two fair questions:
 #
 # - **shuffled**: three quarters drawn at random to learn from, the rest to test. New digits, mostly by hands that
 #   were seen.
-# - **other hands**: the first 1350 of the file to learn from, the last 447 to test. This is harder, and nearer to
-#   life.
+# - **in file order**: the first 1350 of the file to learn from, the last 447 to test. This is harder, and nearer to
+#   life: those who use what you trained are not those who wrote your data.
 
 # %%
 
 images, numbers = digits("all")
-SPLITS = {"shuffled": g.permutation(len(images)), "other hands": np.arange(len(images))}
+SPLITS = {"shuffled": g.permutation(len(images)), "file order": np.arange(len(images))}
 
 
 def mlp(p):
@@ -738,7 +744,7 @@ near = [
     for i in SPLITS.values()
 ]
 rows.append(["the nearest training picture", 100.0, *near])
-lesson.table(["correct [%]", "on its own", "shuffled", "other hands"], rows)
+lesson.table(["correct [%]", "on its own", "shuffled", "file order"], rows)
 
 # %% [markdown]
 # The plain network knows its own pictures perfectly, and by heart. Dropout and augmentation cost it some of that and
@@ -760,14 +766,14 @@ for i, test in enumerate(quarters):
 linear, ours = rows[0], rows[3]
 goal = None if lesson.quick else 97.0
 lesson.proof("digits, shuffled", right, "%", floor=(linear[2], "linear"), at_least=goal)
-lesson.proof("digits, other hands", ours[3], "%", floor=(linear[3], "linear"))
+lesson.proof("digits, file order", ours[3], "%", floor=(linear[3], "linear"))
 
-net = nets["network, dropout, augmentation", "other hands"]
+net = nets["network, dropout, augmentation", "file order"]
 said = guesses(net, images[1350:])
 wrong = np.flatnonzero(said != numbers[1350:])[:24]
 if len(wrong):
     show = np.stack([images[1350 + i, 0] for i in wrong])
-    lesson.images("mistakes", "What it got wrong, among digits by other hands.", show, columns=12, rows=2)
+    lesson.images("mistakes", "What it got wrong, at the end of the file.", show, columns=12, rows=2)
     print("  said    " + " ".join(map(str, said[wrong])) + "\n  it was  " + " ".join(map(str, numbers[1350:][wrong])))
 
 # %% [markdown]

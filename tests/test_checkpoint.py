@@ -201,7 +201,7 @@ def test_a_save_in_progress_is_not_taken_for_stale(tmp_path):
 
     def slow_pieces():
         yield b"first"
-        assert resumed.wait(10)
+        assert resumed.wait(60)
         yield b"second"
 
     slow = threading.Thread(target=write_atomically, args=(tmp_path / "slow", slow_pieces(), 11))

@@ -151,6 +151,13 @@ def test_integers(low, high):
     assert (np.abs(counts - N * exact) <= 5 * np.sqrt(N * exact * (1 - exact)) + 1e-9).all()
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 10), (-7, 2**31), (0, 2**32)])
+def test_integers_are_a_block_modulo_the_span(low, high):
+    words = Generator(4).bits(4 * 50).reshape(-1, 4).tolist()
+    blocks = [sum(word << (96 - 32 * i) for i, word in enumerate(row)) for row in words]
+    assert Generator(4).integers(low, high, 50).tolist() == [low + block % (high - low) for block in blocks]
+
+
 def test_integers_are_even_where_a_modulo_of_64_bits_would_not_be():
     x = Generator(4).integers(-(3 << 61), 3 << 61, N)
     low = (x < -(3 << 61) + (1 << 62)).mean()  # a plain 64-bit modulo would give 1/2 instead of 1/3

@@ -11,14 +11,16 @@ import math
 import numpy as np
 from numba import prange
 
-from .blas import gemm_tn, gemm_tt, single_threaded_blas
+from .blas import gemm_nn, gemm_tn, single_threaded_blas
 from .columns import BLOCK, FEW, TASKS, gather, gather_rows, line_of, padded
 from .compile import kernel
 from .layout import inside, three
 
 F = np.float32
 LARGEST = 1 << 22  # numbers in all parts together
-# parts[i, o, (t, c)] is the sum over the i-th part of the places.
+WIDE = 64  # numbers in a tap row from which on it makes a product of its own
+DEEP = 512  # rows of a block beyond which products slow down
+# parts[i, (t, c), o] is the sum over the i-th part of the places.
 
 
 @kernel
@@ -33,7 +35,7 @@ def products_many(x, g, parts, groups, count, taps, stride, start, step, block, 
     for task in prange(parts.shape[0] * groups * several):
         part, group, row = task // (groups * several), task // several % groups, task % several * rows
         begin, end = places * part // parts.shape[0], places * (part + 1) // parts.shape[0]
-        to = parts[part, group * outputs : (group + 1) * outputs, row * width : (row + rows) * width]
+        to = parts[part, row * width : (row + rows) * width, group * outputs : (group + 1) * outputs]
         for first in range(begin, end, block):  # the first product writes, the others add
             last = min(end, first + block)
             if as_it_is:
@@ -41,29 +43,29 @@ def products_many(x, g, parts, groups, count, taps, stride, start, step, block, 
             else:
                 seen = np.empty((last - first, rows * width), np.float32)
                 gather(x, seen, first, last, group * channels, channels, count, taps, stride, start, step, row, rows)
-            gemm_tn(flat_g[first:last, group * outputs : (group + 1) * outputs], seen, to, first > begin)
+            gemm_tn(seen, flat_g[first:last, group * outputs : (group + 1) * outputs], to, first > begin)
 
 
 @kernel
 def products_few_in(x, g, parts, groups, count, taps, stride, start, step, block):
     """For up to FEW channels of x a group."""
     N, C, O = x.shape[0], x.shape[4], g.shape[4]
-    places, channels, outputs, K = N * count[0] * count[1] * count[2], C // groups, O // groups, parts.shape[2]
+    places, channels, outputs, K = N * count[0] * count[1] * count[2], C // groups, O // groups, parts.shape[1]
     flat_g = g.reshape(g.size // O, O)
     for task in prange(parts.shape[0] * groups):
         part, group = task // groups, task % groups
         begin, end = places * part // parts.shape[0], places * (part + 1) // parts.shape[0]
-        to = parts[part, group * outputs : (group + 1) * outputs]
+        to = parts[part, :, group * outputs : (group + 1) * outputs]
         for first in range(begin, end, block):  # the first product writes, the others add
             last = min(end, first + block)
             seen = np.empty((K, last - first), np.float32)
             gather_rows(x, seen, first, last, group * channels, channels, count, taps, stride, start, step)
-            gemm_tt(flat_g[first:last, group * outputs : (group + 1) * outputs], seen, to, first > begin)
+            gemm_nn(seen, flat_g[first:last, group * outputs : (group + 1) * outputs], to, first > begin)
 
 
 @kernel
 def products_few_out(x, g, parts, count, taps, stride, start):
-    """For up to FEW outputs, one group and step 1."""
+    """For up to FEW outputs, one group and step 1: parts (., o, (t, c)), so that the sums run along x."""
     N, D, H, W, C = x.shape
     O = g.shape[4]
     places, width = N * count[0] * count[1] * count[2], taps[2] * C
@@ -89,7 +91,7 @@ def products_few_out(x, g, parts, count, taps, stride, start):
 
 @kernel
 def products_each(x, g, parts, count, taps, stride, start, step):
-    """For as many groups as channels, each its own: parts (., 1, (t, c))."""
+    """For as many groups as channels, each its own: parts (., t, c)."""
     N, D, H, W, C = x.shape
     places = N * count[0] * count[1] * count[2]
     flat_g = g.reshape(g.size // C, C)
@@ -105,30 +107,26 @@ def products_each(x, g, parts, count, taps, stride, start, step):
                     for t in range(taps[2]):
                         w = p % count[2] * stride[2] + start[2] + t * step[2]
                         if 0 <= w < W:
-                            at = (r * taps[2] + t) * C
-                            seen, to = x[n, d, h, w], parts[part, 0, at : at + C]
+                            seen, to = x[n, d, h, w], parts[part, r * taps[2] + t]
                             for c in range(C):
                                 to[c] += seen[c] * factors[c]
 
 
 @kernel
-def add_parts(parts, total, channels):
-    """total[o, c, t] = the sum of parts[:, o, (t, c)], in order."""
-    for o in prange(total.shape[0]):
-        to = parts[0, o]
+def add_parts(parts):
+    """parts[0] becomes the sum of all, added in order."""
+    for row in prange(parts.shape[1]):
+        total = parts[0, row]
         for part in range(1, parts.shape[0]):
-            row = parts[part, o]
-            for k in range(row.size):
-                to[k] += row[k]
-        for c in range(channels):
-            for t in range(total.shape[2]):
-                total[o, c, t] = to[t * channels + c]
+            more = parts[part, row]
+            for i in range(total.size):
+                total[i] += more[i]
 
 
 def correlate(x, g, kernel_size, window):
     """dw[o, c, t] = sum over n, q of g[n, o, q] x[n, c, stride q - padding + dilation t].
 
-    x (N, C, ...), g (N, O, ...) -> (O, C / groups, *kernel_size); none of them empty.
+    x (N, C, ...), g (N, O, ...) -> (O, C / groups, *kernel_size), not contiguous; none of them empty.
     """
     stride, padding, dilation, groups = window
     x, g = inside(x), inside(g)
@@ -137,13 +135,12 @@ def correlate(x, g, kernel_size, window):
     places, K = g.shape[0] * math.prod(count), T * channels
     geometry = count, taps, three(stride, 1), three([-p for p in padding], 0)
     step = three(dilation, 1)
-    few_out = groups == 1 and O <= FEW < channels and step == (1, 1, 1)
-    each = channels == 1 < groups == O
-    rows = 1 if taps[2] * channels >= 64 and not few_out else taps[0] * taps[1]
-    tasks = 1 if each else groups * (taps[0] * taps[1] // rows)
-    parts = max(1, min(-(-TASKS // tasks), places // 256, LARGEST // (O * K)))
-    parts = np.empty((parts, 1, O * K) if each else (parts, O, K), np.float32)
-    block = max(16, min(BLOCK // (K if channels <= FEW else rows * taps[2] * channels), 4096))
+    rows = 1 if taps[2] * channels >= WIDE else taps[0] * taps[1]
+    each, few_out = channels == 1 < groups == O, groups == 1 and O <= FEW < channels and step == (1, 1, 1)
+    tasks = 1 if each or few_out else groups * (taps[0] * taps[1] // rows)
+    shape = (T, O) if each else (O, K) if few_out else (K, O)
+    parts = np.empty((max(1, min(-(-TASKS // tasks), places // 256, LARGEST // (O * K))), *shape), np.float32)
+    block = max(16, min(BLOCK // (K if channels <= FEW else rows * taps[2] * channels), DEEP))
     with single_threaded_blas:
         if each:
             products_each(x, g, parts, *geometry, step)
@@ -154,6 +151,7 @@ def correlate(x, g, kernel_size, window):
             products_few_in(x, g, parts, groups, *geometry[:3], start, step, block)
         else:
             products_many(x, g, parts, groups, *geometry, step, block, rows)
-    dw = np.empty((1, O, T) if each else (O, channels, T), np.float32)
-    add_parts(parts, dw, dw.shape[1])
-    return dw.reshape(O, channels, *kernel_size)
+    if len(parts) > 1:
+        add_parts(parts)
+    dw = parts[0].T if not few_out else parts[0]
+    return dw.reshape(O, T, channels).swapaxes(1, 2).reshape(O, channels, *kernel_size)

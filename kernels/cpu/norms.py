@@ -320,35 +320,40 @@ class Pairs:
     """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come out."""
 
     def __init__(self, x):
-        self.samples, self.channels = x.shape[:2]
+        self.samples, self.channels = self.pairs = x.shape[:2]
         self.count = x.size // max(self.samples * self.channels, 1)  # elements in a pair
-        last = np.moveaxis(x, 1, -1)
-        self.columns = not x.flags.c_contiguous and abs(x.strides[1]) <= min(map(abs, x.strides))
-        self.columns |= x.ndim == 2
+        self.last = (0, *range(2, x.ndim), 1)  # the order of dimensions that puts the channels last
+        self.columns = x.ndim == 2 or (not x.flags.c_contiguous and abs(x.strides[1]) <= min(map(abs, x.strides)))
         if self.columns:
-            last = np.ascontiguousarray(last)
-            self.x = last if x.ndim == 2 else np.moveaxis(last, -1, 1)
-            height = self.count
-            self.shape = self.samples, height, self.channels
+            if not x.transpose(self.last).flags.c_contiguous:
+                channels_last = np.empty((self.samples, *x.shape[2:], self.channels), F)
+                copy = channels_last.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+                copy[...] = x
+                x = copy
+            self.shape = self.samples, self.count, self.channels
             self.step = min(max(-(-TASK // self.channels), 1), 4096)
         else:
-            self.x = np.ascontiguousarray(x)
+            x = np.ascontiguousarray(x)
             self.shape = self.samples * self.channels, self.count
             self.step = rows_per_task(*self.shape)
+        self.x, self.flat = x, self.view(x)
 
     def view(self, x):
         """An array of x's shape and memory order, as the loops want it."""
-        return (np.moveaxis(x, 1, -1) if self.columns else x).reshape(self.shape)
+        return (x.transpose(self.last) if self.columns else x).reshape(self.shape)
 
     def run(self, name, *arguments):
         loop = LOOPS[name, self.columns]
         choose(loop, self.x.size)(*arguments, self.step)
 
     def per_pair(self, values):
-        """(N, C) or (C,) values of any type as the loops want them: float32, one a pair."""
-        values = np.broadcast_to(values, (self.samples, self.channels))
-        values = np.ascontiguousarray(values, F)
-        return values if self.columns else values.reshape(-1)
+        """Values that broadcast to (N, C) as the loops want them: float32, one a pair."""
+        if np.shape(values) == self.pairs:
+            spread = np.ascontiguousarray(values, F)
+        else:
+            spread = np.empty(self.pairs, F)
+            spread[...] = values
+        return spread if self.columns else spread.reshape(-1)
 
     def two_sums(self, name, *arguments):
         """Run a loop that makes two sums a pair. Returns them in float64, (N, C)."""
@@ -356,34 +361,32 @@ class Pairs:
         first, second = np.empty(parts, F), np.empty(parts, F)
         self.run(name, *arguments, first, second)
         if self.columns:
-            return first.sum(1, dtype=np.float64), second.sum(1, dtype=np.float64)
-        shape = self.samples, self.channels
-        return first.reshape(shape).astype(np.float64), second.reshape(shape).astype(np.float64)
+            return np.add.reduce(first, 1, np.float64), np.add.reduce(second, 1, np.float64)
+        return first.reshape(self.pairs).astype(np.float64), second.reshape(self.pairs).astype(np.float64)
 
     def moments(self):
         """(k, Σ(x - k), Σ(x - k)**2), each (N, C)."""
         if self.columns:
-            k = self.view(self.x)[:, 0].copy()
-            return k, *self.two_sums("sums", self.view(self.x), k)
+            k = self.flat[:, 0].copy()
+            return k, *self.two_sums("sums", self.flat, k)
         k = np.empty(self.shape[0], F)
-        first, second = self.two_sums("sums", self.view(self.x), k)
-        return k.reshape(self.samples, self.channels), first, second
+        first, second = self.two_sums("sums", self.flat, k)
+        return k.reshape(self.pairs), first, second
 
     def affine(self, k, a, b):
         """(x - k) a + b."""
         y = np.empty_like(self.x)
-        self.run("affine", self.view(self.x), *map(self.per_pair, (k, a, b)), self.view(y))
+        self.run("affine", self.flat, *map(self.per_pair, (k, a, b)), self.view(y))
         return y
 
     def gradient_sums(self, g, k):
-        """Σg and Σg (x - k), each (N, C)."""
-        return self.two_sums("gradient_sums", self.view(like(g, self.x)), self.view(self.x), self.per_pair(k))
+        """Σg and Σg (x - k), each (N, C); g as the loops want it."""
+        return self.two_sums("gradient_sums", g, self.flat, self.per_pair(k))
 
     def gradient_affine(self, g, k, alpha, beta, gamma):
-        """alpha g + beta (x - k) + gamma."""
+        """alpha g + beta (x - k) + gamma; g as the loops want it."""
         gx = np.empty_like(self.x)
-        coefficients = map(self.per_pair, (k, alpha, beta, gamma))
-        self.run("gradient_affine", self.view(like(g, self.x)), self.view(self.x), *coefficients, self.view(gx))
+        self.run("gradient_affine", g, self.flat, *map(self.per_pair, (k, alpha, beta, gamma)), self.view(gx))
         return gx
 
 
@@ -403,20 +406,24 @@ LOOPS = {
 
 
 def pooled(values, groups):
-    """The average of (N, C) values over the pairs that share statistics, (N, C) again.
+    """The average of (N, C) values over the pairs that share statistics, at each of them.
 
     groups > 0: within each sample, C / groups channels together (group norm; instance norm for groups = C).
     groups = 0: each channel over all samples (batch norm).
     """
-    if groups == 0:
-        return np.broadcast_to(values.mean(0), values.shape)
     n, channels = values.shape
-    together = values.reshape(n, groups, channels // groups).mean(2)
-    return np.repeat(together, channels // groups, axis=1)
+    if groups == 0:
+        return np.add.reduce(values, 0, keepdims=True) / n
+    if groups == channels:
+        return values
+    spread = np.empty((n, groups, channels // groups))
+    together = np.add.reduce(values.reshape(spread.shape), 2, keepdims=True)
+    np.divide(together, channels // groups, out=spread)
+    return spread.reshape(n, channels)
 
 
 def normalise(x, weight, bias, eps, groups):
-    """y, and per pair k, the mean less k, the variance and 1 / sqrt(variance + eps), each (N, C)."""
+    """y, k, the mean less k, the variance and 1 / sqrt(variance + eps), which broadcast to (N, C)."""
     pairs = Pairs(x)
     k, first, second = pairs.moments()
     own = k + first / pairs.count
@@ -433,6 +440,7 @@ def normalise_gradient(g, x, weight, k, offset, rstd, groups):
     """dL/dx, dL/dweight, dL/dbias of `normalise`."""
     # h = (x - k - offset) rstd, v = g weight:   dx = rstd (v - average(v) - h average(v h))
     pairs = Pairs(x)
+    g = pairs.view(like(g, pairs.x))
     sum_g, sum_gx = pairs.gradient_sums(g, k)
     sum_gh = (sum_gx - offset * sum_g) * rstd
     w = 1 if weight is None else weight.astype(np.float64)
@@ -476,6 +484,7 @@ def batch_norm_eval(x, weight, bias, mean, variance, eps):
 def batch_norm_eval_gradient(g, x, weight, mean, variance, eps):
     """dL/dx, dL/dweight, dL/dbias of batch_norm_eval; mean and variance are constants."""
     pairs, rstd = Pairs(x), 1 / np.sqrt(variance.astype(np.float64) + eps)
+    g = pairs.view(like(g, pairs.x))
     sum_g, sum_gx = pairs.gradient_sums(g, mean)
     gx = pairs.gradient_affine(g, mean, rstd if weight is None else rstd * weight, 0.0, 0.0)
     return gx, (sum_gx.sum(0) * rstd).astype(F), sum_g.sum(0).astype(F)

@@ -35,7 +35,7 @@ ROWS = [
     ("5*", "wrong arguments", [("arguments", "wrong_calls", None, None)]),
     ("6*", "NaN or Inf", [("anomaly", "bad_numbers", None, None)]),
     ("7", "memory runs out", [("memory", "exhaustion", 12, 50)]),
-    ("8", "Ctrl-C", [("interrupt", "interrupts", 10, 100)]),
+    ("8", "Ctrl-C", [("interrupt", "interrupts", 10, 100), ("interrupt", "lessons", 5, 100)]),
     ("9", "a dead rank", [("suite", "ranks", None, None)]),
     ("10*", "resume", [("resume", "every_pair", None, None)]),
     ("11*", "no network", [("network", "no_connection", None, None)]),

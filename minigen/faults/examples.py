@@ -53,6 +53,12 @@ class Maker:
 
         return Tensor(np.array([[i % 3, (i + 1) % 3] for i in range(rows)]))
 
+    def order(self, *shape):
+        """The integers from 0 on, each once."""
+        from ..tensor import Tensor
+
+        return Tensor(np.arange(np.prod(shape)).reshape(shape))
+
     def b(self, *shape):
         """Booleans, some of them True."""
         from ..tensor import Tensor
@@ -229,8 +235,8 @@ def functional(make):
         "max_pool1d": (x(2, 4, 6), 2),
         "max_pool2d": (image, 2),
         "max_pool3d": (x(1, 2, 4, 4, 4), 2),
-        "max_unpool1d": (x(1, 1, 2), n(1, 1, 2, below=1) + 1, 2),
-        "max_unpool2d": (x(1, 1, 2, 2), n(1, 1, 2, 2, below=4), 2),
+        "max_unpool1d": (x(1, 1, 2), make.order(1, 1, 2), 2),
+        "max_unpool2d": (x(1, 1, 2, 2), make.order(1, 1, 2, 2), 2),
         "max_unpool3d": (x(1, 1, 1, 1, 1), n(1, 1, 1, 1, 1), 2),
         "multi_head_attention_forward": (
             x(3, 2, 4), x(3, 2, 4), x(3, 2, 4), 4, 2, x(12, 4), x(12), None, None, False, 0.0, x(4, 4), x(4),

@@ -1,7 +1,8 @@
-"""Row 8: Ctrl-C at a random moment of training: exit 130, a checkpoint that loads, no traceback, and it goes on.
+"""Row 8: Ctrl-C at a random moment: exit 130, no traceback, a checkpoint that loads, and from which it goes on.
 
-A process trains and is sent SIGINT after a random time, is started again with resume, is interrupted again, and so on
-until it is done. It must have reached the same bits as a run that nobody disturbed.
+interrupts   a training process is interrupted, resumed, interrupted again and so on until it is done; it must
+             have reached the same bits as a run that nobody disturbed
+lessons      `minigen run vae --quick` is interrupted wherever it is
 """
 
 import os
@@ -47,6 +48,31 @@ def interrupts(count, seed=0):
     return Finding(True, f"{done} interrupts of {runs} runs: exit 130, saved, resumed to the same bits")
 
 
+def lessons(count, seed=0):
+    """Interrupt a lesson `count` times, at moments spread over the time that it takes."""
+    chance = random.Random(seed)
+    with scratch() as folder:
+        start = time.perf_counter()
+        code, _, errors = _finished(_lesson(folder))
+        if code:
+            return Finding(False, f"the lesson alone: exit {code}: {errors[-300:]}")
+        takes, stopped = time.perf_counter() - start, 0
+        for i in range(count):
+            process = _lesson(folder)
+            process.stdout.readline()  # Python has started, and the lesson with it
+            time.sleep(chance.uniform(0, takes))
+            os.kill(process.pid, signal.SIGINT)
+            code, _, errors = _finished(process)
+            if "Traceback" in errors or code not in (0, 130, -signal.SIGINT):  # 0 and -2: it was over, or nearly
+                return Finding(False, f"interrupt {i + 1}: exit {code}: {errors[-300:]}")
+            stopped += code == 130
+    return Finding(stopped > 0, f"{count} interrupts of a lesson: {stopped} times exit 130, otherwise it was over")
+
+
+def _lesson(folder):
+    return _process("-m", "minigen", "run", "vae", "--quick", "--out", str(folder))
+
+
 def _fault(folder, code, errors):
     if code != 130:
         return f"exit {code}, not 130: {errors[-300:]}"
@@ -59,13 +85,14 @@ def _fault(folder, code, errors):
 
 
 def _start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "minigen.faults.interrupt", str(folder)],
-        env={**os.environ, "NUMBA_NUM_THREADS": "1"},  # on a busy machine threads mostly wait for each other
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return _process("-m", "minigen.faults.interrupt", str(folder))
+
+
+def _process(*arguments):
+    # On a busy machine threads mostly wait for each other: one is quicker.
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
 
 
 def _finished(process):

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from .. import random
-from ..device import device_of, to_device, xp
+from ..device import device_of, is_array, to_device, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, bool_, float32, int64, new_library, value
 from .shape import sizes
@@ -69,8 +69,14 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
 # In the shape, the type, the memory order and on the device of another
 
 
-def _filled_like(name, x, dtype, device, requires_grad, *number):
+def _of_tensor(name, x):
     array = value(x)
+    expect(is_array(array), f"{name}: takes a tensor", x, error=DtypeError, hint="write minigen.tensor(...)")
+    return array
+
+
+def _filled_like(name, x, dtype, device, requires_grad, *number):
+    array = _of_tensor(name, x)
     y = getattr(xp(array), name)(array, *number, dtype=dtype)
     return Tensor(y if device is None else to_device(y, device), requires_grad)
 
@@ -98,7 +104,7 @@ def empty_like(x, *, dtype=None, device=None, requires_grad=False):
 
 def _like(x, dtype, device):
     """(shape, dtype, device) for random numbers like x."""
-    array = value(x)
+    array = _of_tensor("like", x)
     return array.shape, dtype or array.dtype, device or device_of(array)
 
 

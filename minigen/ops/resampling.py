@@ -105,8 +105,6 @@ def _lists(mode, old, new, scale, align_corners, antialias):
 def _between(old, new, scale, align_corners, cubic):
     """Linear or cubic interpolation (Keys 1981, with a = -0.75) between the 2 or 4 nearest old samples."""
     where = np.arange(new) * scale if align_corners else (np.arange(new) + 0.5) * scale - 0.5
-    if not cubic:
-        where = np.maximum(where, 0.0)
     left = np.floor(where).astype(np.int64)
     tap = np.arange(-1, 3)[:, None] if cubic else np.arange(2)[:, None]
     distance = np.abs(where - left - tap)

@@ -189,7 +189,7 @@ def permute(x, *given, dims=None):
 def _order(dims, ndim):
     order = check_dims("permute", dims, ndim)
     if len(order) != ndim:
-        raise DimError(f"permute: {ndim} dimensions cannot be ordered by {dims}: name each of them once")
+        raise DimError(f"permute: {ndim} dimensions cannot be ordered by {dims}: each must be named once")
     return order
 
 

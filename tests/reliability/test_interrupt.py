@@ -4,5 +4,5 @@ from minigen.faults import interrupt
 
 
 def test_ctrl_c():
-    finding = interrupt.interrupts(3)
+    finding = interrupt.interrupts(2)
     assert finding.passed, finding.text
