@@ -50,7 +50,7 @@ def flags(name="lesson"):
     add("--exercise", type=int, metavar="K", help="check your answer to exercise K (0 lists them)")
     add("--solution", action="store_true", help="with --exercise: check the given answer instead")
     add("--record", action="store_true", help="run over several seeds and keep bands, text and figures in expected/")
-    add("--seeds", type=int, default=10, help="with --record: how many")
+    add("--seeds", type=int, default=6, help="with --record: how many")
     add("--no-progress", dest="progress", action="store_false", help="no progress bars")
     return parser
 

@@ -1,6 +1,6 @@
 """Record a lesson: run it over several seeds, and keep the bands of its proofs, its text and its figures.
 
-    python lessons/10_vae.py --record                 # seeds 0 to 9, as usual and --quick: some minutes
+    python lessons/10_vae.py --record                 # seeds 0 to 5, as usual and --quick: some minutes
 
 writes expected/10_vae.json (values by seed, bands, costs, commit, time, machine, versions, and what each cell printed)
 and the figures of seed 0 in expected/10_vae/. Every run is a process of its own, so times and memory are its own too.
