@@ -638,7 +638,7 @@ with lesson.figure("optimisers", "The valley, and how fast each comes down.", co
 # ## 8. Real digits
 #
 # 64 pixels in, ten scores out, two hidden layers of 256. The loss is -log of the probability of the right digit. It
-# will learn its 1350 training pictures by heart. The question is what it makes of new ones, and two remedies help:
+# will learn its 1350 training pictures by heart. The question is what it makes of new ones. Two remedies:
 #
 # **Dropout** (Srivastava et al. 2014): in each step switch off a random part of the hidden units, so that no unit can
 # rely on another. What remains is divided by the share that is kept, so that the sum stays the same on average, and
@@ -747,8 +747,9 @@ rows.append(["the nearest training picture", 100.0, *near])
 lesson.table(["correct [%]", "on its own", "shuffled", "file order"], rows)
 
 # %% [markdown]
-# The plain network knows its own pictures perfectly, and by heart. Dropout and augmentation cost it some of that and
-# bring new digits. The honest last line: for pictures as small and as neatly centred as these, looking for the
+# The plain network knows its own pictures perfectly, and by heart. Dropout alone does little for it here.
+# Augmentation does much, most of all at the end of the file, where hands are new: it says what may change without
+# changing the digit. And the honest last line: for pictures as small and as neatly centred as these, looking for the
 # nearest one known is hard to beat. What the network does not know is that pixels have neighbours. That is lesson 6.
 
 # %% [markdown]

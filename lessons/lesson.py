@@ -109,6 +109,11 @@ class Lesson:
             error=ArgumentError,
             hint="leave it out: every lesson runs on the CPU",
         )
+        expect(
+            self.data is None or Path(self.data).exists(),
+            f"--data {self.data}: there is no such file or folder",
+            error=ArgumentError,
+        )
         mode = "quick: the numbers are those of a short run" if self.quick else "full" if self.full else "standard"
         print(f"lesson {self.name}   seed {self.seed}   {self.device}   {mode}   figures in {self.folder}/")
         given = {"data": self.data, "device": self.device != "cpu", "full": self.full}
@@ -207,9 +212,10 @@ class Lesson:
         self.operations += operations
 
     def costs(self):
-        """{"seconds", "peak_mb", "flops"}; peak_mb is None where the system does not say."""
+        """{"seconds", "processor_seconds", "peak_mb", "flops"}; peak_mb is None where the system does not say."""
         return {
             "seconds": round(time.perf_counter() - self.started, 1),
+            "processor_seconds": round(time.process_time(), 1),
             "peak_mb": peak_memory(),
             "flops": float(self.operations),
         }

@@ -195,23 +195,26 @@ def test_paths_that_cannot_be_saved_at(tmp_path, monkeypatch, path):
 
 def test_a_save_in_progress_is_not_taken_for_stale(tmp_path):
     """Two threads save into one folder: neither removes the other's temporary file, a dead process's is removed."""
-    stale = tmp_path / (TEMPORARY + "0123456789abcdef")
-    stale.write_bytes(b"half")
-    resumed = threading.Event()
+    half_way, go_on = threading.Event(), threading.Event()
 
     def slow_pieces():
         yield b"first"
-        assert resumed.wait(60)
+        half_way.set()
+        go_on.wait()
         yield b"second"
 
     slow = threading.Thread(target=write_atomically, args=(tmp_path / "slow", slow_pieces(), 11))
     slow.start()
-    while not any(name.stat().st_size == 5 for name in tmp_path.glob(TEMPORARY + "*")):
-        pass
-    write_atomically(tmp_path / "quick", [b"x"], 1)
-    assert not stale.exists()
-    resumed.set()
-    slow.join()
+    try:
+        assert half_way.wait(60)
+        stale = tmp_path / (TEMPORARY + "0123456789abcdef")
+        stale.write_bytes(b"half")
+        write_atomically(tmp_path / "quick", [b"x"], 1)
+        left = [name for name in os.listdir(tmp_path) if name.startswith(TEMPORARY)]
+        assert len(left) == 1 and left != [stale.name]
+    finally:
+        go_on.set()
+        slow.join()
     assert (tmp_path / "slow").read_bytes() == b"firstsecond"
     assert sorted(os.listdir(tmp_path)) == ["quick", "slow"]
 

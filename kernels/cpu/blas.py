@@ -13,10 +13,11 @@ called by Numba's threads, each on its own block. Afterwards its number of threa
     linear(x, w, b)             x @ w.T + b, the bias added while the block is in the cache
 
 Where NumPy brings another BLAS (conda with MKL, macOS with Accelerate) there is no symbol to call: then gemm_* are
-plain loops (correct, some five times slower), and `matmul` and `linear` leave the products to `np.matmul`.
+plain loops (correct, and slower), and `matmul` and `linear` leave the products to `np.matmul`.
 
-Floor of a product (M, K) @ (K, N): 2 M N K operations. The work is cut into blocks by the shape alone, so
-any number of threads gives the same bits.
+Floor of a product (M, K) @ (K, N): 2 M N K operations. The work is cut into blocks by the shape alone, so any number
+of threads gives the same bits. Measured on two cores (AMD EPYC, OpenBLAS's AVX-512 kernels): 256 x 256 x 256 in 80 us
+where one core takes 141, 512 x 512 x 512 in 572 us (1075): 420 and 470 Gflop/s.
 """
 
 import ctypes

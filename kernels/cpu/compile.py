@@ -54,19 +54,8 @@ REORDER = frozenset({"reassoc", "contract", "nsz"})
 # In a scalar helper the order written is the order meant: x - n*HIGH - n*LOW must not become x - n*(HIGH + LOW).
 KEEP_ORDER = frozenset({"contract", "nsz"})
 # Only explicit prange loops become parallel; the other transforms cost compile time and split work by thread.
-PARALLEL = {
-    name: name == "prange"
-    for name in (
-        "comprehension",
-        "inplace_binop",
-        "reduction",
-        "setitem",
-        "stencil",
-        "fusion",
-        "numpy",
-        "prange",
-    )
-}
+TRANSFORMS = ["comprehension", "inplace_binop", "reduction", "setitem", "stencil", "fusion", "numpy", "prange"]
+PARALLEL = {name: name == "prange" for name in TRANSFORMS}
 
 
 def inline(function):
@@ -87,12 +76,13 @@ def inline_exact(function):
 def kernel(function=None, *, parallel=True, reads=None, exact=False):
     """A function over arrays compiled by Numba, its prange loops in parallel, kept in minigen's own cache.
 
-    It releases the GIL, and may be called from several threads at once. `k.serial` is the same kernel k
-    without threads: 1 to 3 us quicker to enter, so the better one for some 10,000 elements or fewer.
-    (Whoever chooses between them must choose by the shape: the two may round sums differently.)
+    It releases the GIL, and may be called from several threads at once. `k.serial` is the same kernel k without
+    threads: 1 to 3 us quicker to enter, so the better one for some 10,000 elements or fewer. (Whoever chooses between
+    them must choose by the shape: the two may round sums differently.)
 
-    strided=True: compiled once, for arrays of any strides. (Otherwise Numba compiles anew for each
-    combination of contiguous and strided arguments, and for read-only ones.)
+    reads=("x", "w")  the names of the arguments that are only read. Then the kernel is compiled once, for arrays of any
+                      strides. (Otherwise Numba compiles anew for each mixture of contiguous, strided and read-only.)
+    exact=True        round after every operation as NumPy does, for kernels that promise NumPy's very bits.
     """
     if function is None:
         return lambda function: kernel(function, parallel=parallel, reads=reads, exact=exact)
@@ -152,9 +142,7 @@ def briefly_spinning():
 
 @cache
 def pool_takes_many_callers():
-    """Whether Numba will run on TBB or OpenMP (asked without starting its threads, and without choosing for
-    the user).
-    """
+    """Whether Numba will run on TBB or OpenMP; asked without starting its threads, or choosing for the user."""
     layer = str(config.THREADING_LAYER).lower()
     if layer in ("tbb", "omp", "workqueue"):
         return layer != "workqueue"

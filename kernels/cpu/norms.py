@@ -6,14 +6,18 @@ in the first cache through all its passes. Floor: read x, write y; 8 bytes an el
 Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So they share
 four loops that work on each pair alone, and a little float64 algebra on (N, C) arrays between them:
 
-    sums                Σ(x - k), Σ(x - k)**2 of each pair            forward: mean and variance
-    affine              y = (x - k) a + b                             forward
-    gradient_sums       Σg, Σg (x - k) of each pair                   gradient: of weight, bias, mean and
-    variance
-    gradient_affine     dx = α g + β (x - k) + γ                      gradient
+    sums                Σ(x - k), Σ(x - k)**2 of each pair     forward: mean and variance
+    affine              y = (x - k) a + b                      forward
+    gradient_sums       Σg, Σg (x - k) of each pair            gradient: of weight, bias, mean, variance
+    gradient_affine     dx = α g + β (x - k) + γ               gradient
 
-each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column).
-Floor: read x twice, write y: 12 bytes an element; 20 in the gradient.
+each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column). Floor: read x
+twice, write y: 12 bytes an element; 20 in the gradient.
+
+Measured on one core (CPU time, AMD EPYC with AVX-512; PyTorch 2.13 on one core in brackets):
+microseconds, forward and gradient: layer_norm 2048 x 512 267 + 477 (259 + 329), rms_norm 268 + 394 (478 forward);
+16 x 64 x 32 x 32 group_norm 296 + 357 (379 + 326) as NCHW, 539 + 498 (282 + 2013) channels-last; batch_norm 284 + 360
+(1362 + 587) as NCHW, 506 + 519 (327 + 446) channels-last. On small arrays the algebra between the loops costs 40.
 
 k is a number near the pair's mean (its first element, or its mean in float32). Sums of x itself would lose
 every digit where the mean is large beside the spread; x - k is exact. Rows are cut into chunks by the shape

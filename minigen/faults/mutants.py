@@ -59,21 +59,21 @@ def survivors(count, seed=0):
 
 
 def copy_package(root, folder):
-    """The package as a wheel lays it out, so that the copy is found before the installed one; and the tests."""
+    """A copy of the checkout in which `minigen.kernels` is found without an installation: by a link."""
     leave = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(root / "minigen", folder / "minigen", ignore=leave)
-    shutil.copytree(root / "kernels", folder / "minigen" / "kernels", ignore=leave)
-    shutil.copytree(root / "lessons", folder / "minigen" / "lessons", ignore=leave)
-    shutil.copytree(root / "tests", folder / "tests", ignore=leave)
+    for part in ("minigen", "kernels", "lessons", "tests"):
+        shutil.copytree(root / part, folder / part, ignore=leave)
+    for part in ("kernels", "lessons"):
+        (folder / "minigen" / part).symlink_to(Path("..") / part)
     shutil.copy(root / "pyproject.toml", folder)
 
 
 def killed(folder, path, source, limit):
     """Whether the tests notice `source` in the place of the file `path`. A hang past `limit` seconds counts."""
-    where = folder / ("minigen/" + path if path.startswith("kernels/") else path)
+    where = folder / path
     original = where.read_text(encoding="utf-8")
     where.write_text(source, encoding="utf-8")
-    own = f"tests/{'kernels' if path.startswith('kernels/') else 'ops'}/test_{where.stem}.py"  # the likeliest first
+    own = f"tests/{_part(path)}/test_{where.stem}.py"  # the likeliest first
     try:
         return run_tests(folder, [own, *_tests(_part(path))], limit) is not None
     finally:

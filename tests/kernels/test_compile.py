@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("numba")
 import numba
+
 from minigen.kernels.cpu import compile as compiling
 from minigen.kernels.cpu.compile import inline, kernel
 
@@ -169,7 +170,7 @@ assert x.tolist() == [0, 1, 4, 9, 16]
 def test_six_cold_processes_at_once(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    place = str(Path(compiling.__file__).parents[2])
+    place = str(Path(compiling.__file__).resolve().parents[2])
     environment = {**os.environ, "MINIGEN_CACHE": str(tmp_path / "cache"), "PYTHONPATH": place}
     running = [
         subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)

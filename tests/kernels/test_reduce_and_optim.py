@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("numba")
 import numba
+
 from minigen.kernels.cpu import optim, reduce
 
 SIZES = [0, 1, 7, 4096, 4097, 100_003]

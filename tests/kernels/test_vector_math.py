@@ -76,6 +76,12 @@ def test_the_ends(name, pairs):
     np.testing.assert_array_equal(y, np.array(list(pairs.values()) * 20, np.float32))
 
 
+def test_log1p_of_unit():
+    x = np.concatenate([np.linspace(0, 1, 100001), np.geomspace(1e-37, 1, 10001)]).astype(np.float32)
+    np.testing.assert_allclose(mapped(vector_math.log1p_of_unit)(x), np.log1p(x.astype(np.float64)), rtol=2.5e-7)
+    assert np.isnan(mapped(vector_math.log1p_of_unit)(np.float32([np.nan])))[0]
+
+
 def test_exp_reaches_the_denormals():
     x = np.float32([-87.5, -95, -103])
     np.testing.assert_allclose(mapped(vector_math.exp)(x), np.exp(x.astype(np.float64)), atol=1.5e-45)

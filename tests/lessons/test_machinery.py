@@ -85,8 +85,13 @@ def test_a_notebook_kernels_arguments_are_ignored(monkeypatch, tmp_path):
     assert Lesson("99_test").seed == 0
 
 
-def test_what_a_lesson_does_not_use_is_said(lesson, capsys):
-    lesson("--data", "somewhere", "--full", uses=("full",))
+def test_data_that_are_not_there(lesson):
+    with pytest.raises(ArgumentError, match="no such file or folder"):
+        lesson("--data", "nowhere", uses=("data",))
+
+
+def test_what_a_lesson_does_not_use_is_said(lesson, capsys, tmp_path):
+    lesson("--data", str(tmp_path), "--full", uses=("full",))
     said = capsys.readouterr().out
     assert "no use of --data" in said and "no use of --full" not in said
 
