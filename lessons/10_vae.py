@@ -372,7 +372,7 @@ def operations(model):
 
 sprites = worlds.Sprites(12, radii=(2, 3), places=4)
 sprite_vae = VAE(network(144, (256, 256), 16), network(8, (256, 256), 144), bits).to(lesson.device)
-steps = lesson.pick(2000, quick=60)
+steps = lesson.pick(2000, quick=200)
 curve = train(sprite_vae, lambda: tensor(sprites.sample(100, g)), steps, 2e-3, "sprites")
 lesson.spend(3 * steps * 100 * operations(sprite_vae))
 
@@ -567,7 +567,7 @@ print(f"  {active} of 16 causes are active, and carry {kl.sum():.1f} nats togeth
 lesson.section("7. Two causes only: a map, and the likelihood exactly")
 
 flat = digit_vae(causes=2, dropout=0.3)
-steps = lesson.pick(1000, quick=60)
+steps = lesson.pick(1000, quick=120)
 train(flat, digit_batch, steps, 3e-3, "two causes")
 lesson.spend(3 * steps * 100 * operations(flat))
 

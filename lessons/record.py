@@ -45,14 +45,15 @@ def run_cells(path, arguments):
     for first, kind, text in cells(source):
         if kind == "markdown":
             continue
-        before, screen = len(lesson.figures) if lesson else 0, io.StringIO()
-        with contextlib.redirect_stdout(screen):
+        before, screen = len(lesson.figures) if lesson else 0, io.BytesIO()
+        with contextlib.redirect_stdout(io.TextIOWrapper(screen, encoding="utf-8", write_through=True)):
             exec(compile("\n" * first + text, str(path), "exec"), names)
+        said = screen.getvalue().decode()
         lesson = next(value for value in names.values() if isinstance(value, Lesson))
         figures = [{"file": shown.name, "caption": caption} for _, caption, shown in lesson.figures[before:]]
-        if screen.getvalue() or figures:
-            text = re.sub(r"(?m)^  figure  .*\n|^figures in .*|   figures in .*", "", screen.getvalue())
-            printed.append({"line": first, "text": text, "figures": figures})
+        if said or figures:
+            said = re.sub(r"(?m)^  figure  .*\n|   figures in .*", "", said)
+            printed.append({"line": first, "text": said, "figures": figures})
     proofs = {p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": bool(p.band)} for p in lesson.proofs}
     return {"proofs": proofs, "costs": lesson.costs(), "cells": printed}
 

@@ -137,6 +137,8 @@ def _root_gradient(tensor, gradient, name, create_graph=False):
         raise ShapeError(
             f"{name}: the gradient given has shape {g.shape}, the tensor {tensor.shape}\n  they must be equal"
         )
+    if g.dtype != tensor.dtype:  # a rule, and its kernel, counts on the type of its output
+        g = g.to(tensor.dtype)
     return g if create_graph else g.data
 
 

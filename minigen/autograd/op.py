@@ -7,6 +7,7 @@ import traceback
 
 import numpy as np
 
+from .. import kernels
 from ..device import is_array
 from ..errors import (
     ArgumentError,
@@ -251,7 +252,7 @@ class Op:
         """[(argument index, gradient), ...] given the gradient of the output; `wanted` has the bits to compute."""
         if self.variadic:
             return self._backward_variadic(node, g, walk)
-        if (walk.create_graph and not self.composed) or not self.rules:
+        if not self.rules or (not self.composed and (walk.create_graph or not kernels.enabled())):
             return self._backward_by_definition(node, g, walk, wanted)
         found = []
         for (index, rule, _), saved in zip(node.plan, node.saved):

@@ -81,7 +81,7 @@ def killed(folder, path, source, limit):
 
 
 def run_tests(folder, tests, timeout):
-    """None if the tests pass in the copy, otherwise the last line of what pytest says."""
+    """None if the tests pass in the copy, otherwise what failed."""
     try:
         done = subprocess.run(
             [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not torch"]
@@ -92,7 +92,9 @@ def run_tests(folder, tests, timeout):
             text=True,
             timeout=timeout,
         )
-        return None if done.returncode == 0 else (done.stdout.strip().splitlines() or ["nothing"])[-1]
+        said = done.stdout.strip().splitlines() or ["nothing was said"]
+        failed = [line for line in said if line.startswith(("FAILED", "ERROR"))]
+        return None if done.returncode == 0 else (failed or said)[-1]
     except subprocess.TimeoutExpired:
         return f"no answer in {timeout:.0f} s"
 
