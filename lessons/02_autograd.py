@@ -427,7 +427,7 @@ def spirals(n, generator):
     return x + 0.03 * generator.normal((n, 2)), y[:, None].astype(float)
 
 
-points, label = spirals(300, g)
+points, label = spirals(240, g)
 H = 32
 start = {
     "w1": g.normal((2, H)) * 3.0,

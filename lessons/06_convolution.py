@@ -230,11 +230,12 @@ def matrix(stride, n=8, w=(1.0, 2.0, 3.0)):
     return array(F.conv1d(minigen.tensor(np.eye(n)[:, None]), kernel, stride=stride))[:, 0].T
 
 
-with lesson.figure("matrix", "The kernel lies in the rows of A, and in the columns of A'.", columns=4,
-                   size=(9.6, 2.7)) as axes:  # fmt: skip
+ratios = {"width_ratios": (8, 6, 8, 3)}
+with lesson.figure("matrix", "The kernel lies in the rows of A.", columns=4, size=(9.6, 2.9), **ratios) as axes:
     drawn = [("A, stride 1", matrix(1)), ("A'", matrix(1).T), ("A, stride 2", matrix(2)), ("A'", matrix(2).T)]
     for axis, (title, a) in zip(axes, drawn):
-        show_image(axis, a, f"{title}: {a.shape[1]} numbers to {a.shape[0]}", 0, 5, cmap="Blues")
+        show_image(axis, a, title, 0, 5, cmap="Blues", aspect="equal")
+        axis.set_anchor("NW")
         for (i, j), value in np.ndenumerate(a):
             axis.text(j, i, f"{value:.0f}" if value else "·", ha="center", va="center", fontsize=8)
 

@@ -45,10 +45,11 @@ def run_cells(path, arguments):
     for first, kind, text in cells(source):
         if kind == "markdown":
             continue
-        before, screen = len(lesson.figures) if lesson else 0, io.BytesIO()
-        with contextlib.redirect_stdout(io.TextIOWrapper(screen, encoding="utf-8", write_through=True)):
+        before = len(lesson.figures) if lesson else 0
+        screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)  # as a terminal that has blocks
+        with contextlib.redirect_stdout(screen):
             exec(compile("\n" * first + text, str(path), "exec"), names)
-        said = screen.getvalue().decode()
+        said = screen.buffer.getvalue().decode()
         lesson = next(value for value in names.values() if isinstance(value, Lesson))
         figures = [{"file": shown.name, "caption": caption} for _, caption, shown in lesson.figures[before:]]
         if said or figures:

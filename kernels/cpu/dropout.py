@@ -12,7 +12,7 @@ microseconds for 2048 x 512: 374 (5093).
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 from .random import CHUNK, U64, block
 from .vector_math import select
 
@@ -48,7 +48,7 @@ def dropout(x, threshold, scale, seed, stream, first):
     a = np.ascontiguousarray(x)
     a = a if a.flags.writeable else a.copy()
     y = np.empty(x.shape, F)
-    run = drop.serial if a.size <= SERIAL else drop
+    run = choose(drop, a.size, SERIAL)
     run(a.reshape(-1), y.reshape(-1), np.uint32(threshold), F(scale), U64(seed), U64(stream), U64(first))
     if not x.flags.c_contiguous:  # keep the memory order of x
         out = np.empty_like(x)

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 
 CHUNK = 2048  # elements a task takes
 SERIAL = 16384  # elements up to which starting the threads (1 to 3 us) costs more than it saves
@@ -91,7 +91,7 @@ def apply(function, x, p=0.0, q=0.0):
     x = dense(x)
     y = np.empty_like(x)
     run = unary(function)
-    (run.serial if x.size <= SERIAL else run)(flat(x), flat(y), np.float32(p), np.float32(q))
+    choose(run, x.size, SERIAL)(flat(x), flat(y), np.float32(p), np.float32(q))
     return y
 
 
@@ -101,5 +101,5 @@ def apply_two(function, x, y, p=0.0, q=0.0):
     x = like(x, y)
     z = np.empty_like(y)
     run = binary(function)
-    (run.serial if y.size <= SERIAL else run)(flat(x), flat(y), flat(z), np.float32(p), np.float32(q))
+    choose(run, y.size, SERIAL)(flat(x), flat(y), flat(z), np.float32(p), np.float32(q))
     return z

@@ -19,7 +19,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from .compile import inline, kernel
+from .compile import choose, inline, kernel
 from .elementwise import CHUNK, SERIAL, dense, flat, like
 from .vector_math import exp, log1p_of_unit, select, sigmoid
 
@@ -173,10 +173,6 @@ def weighted_bce_gradient(g, x, t, weight, pos_weight, y):
             y[i] = g[i] * weighted_bce_slope(x[i], t[i], weight[i], pos_weight[i])
 
 
-def choose(run, size):
-    return run.serial if size <= SERIAL else run
-
-
 def pair(x, t):
     x = dense(x)
     return x, flat(x), flat(like(t, x))
@@ -186,7 +182,7 @@ def loss_sum(name, x, t, p=0.0):
     """The sum of the loss over all elements, as a float32 array of no dimensions."""
     _, a, b = pair(x, t)
     partial = np.empty(-(-a.size // CHUNK), F)
-    choose(sum_loop(LOSSES[name][0]), a.size)(a, b, F(p), partial)
+    choose(sum_loop(LOSSES[name][0]), a.size, SERIAL)(a, b, F(p), partial)
     return np.asarray(np.add.reduce(partial, dtype=np.float64), F)
 
 
@@ -194,7 +190,7 @@ def loss_each(name, x, t, p=0.0):
     """The loss of each element."""
     x, a, b = pair(x, t)
     y = np.empty_like(x)
-    choose(each_loop(LOSSES[name][0]), a.size)(a, b, F(p), flat(y))
+    choose(each_loop(LOSSES[name][0]), a.size, SERIAL)(a, b, F(p), flat(y))
     return y
 
 
@@ -203,7 +199,7 @@ def loss_gradient(name, g, x, t, p=0.0):
     x, a, b = pair(x, t)
     y = np.empty_like(x)
     g = flat(like(g, x)) if g.size == x.size else np.array(g, F).reshape(1)
-    choose(gradient_loop(LOSSES[name][1]), a.size)(g, a, b, F(p), flat(y))
+    choose(gradient_loop(LOSSES[name][1]), a.size, SERIAL)(g, a, b, F(p), flat(y))
     return y
 
 
@@ -218,7 +214,7 @@ def weighted_bce_with_logits(x, t, weight=None, pos_weight=None):
     """The binary cross-entropy of each element, with `weight` and `pos_weight` that broadcast to x."""
     x, a, b = pair(x, t)
     y = np.empty_like(x)
-    choose(weighted_bce_each, a.size)(a, b, whole(weight, x), whole(pos_weight, x), flat(y))
+    choose(weighted_bce_each, a.size, SERIAL)(a, b, whole(weight, x), whole(pos_weight, x), flat(y))
     return y
 
 
@@ -227,5 +223,5 @@ def weighted_bce_with_logits_gradient(g, x, t, weight=None, pos_weight=None):
     x, a, b = pair(x, t)
     y = np.empty_like(x)
     arguments = whole(g, x), a, b, whole(weight, x), whole(pos_weight, x), flat(y)
-    choose(weighted_bce_gradient, a.size)(*arguments)
+    choose(weighted_bce_gradient, a.size, SERIAL)(*arguments)
     return y

@@ -1,9 +1,6 @@
-"""Layer, RMS, batch, group and instance norm, and their gradients.
+"""Batch, group and instance norm, and their gradients. (Layer norm and RMS norm stand in layer_norm.py.)
 
-Layer norm and RMS norm work on rows that lie together in memory: one task takes some rows, and a row stays
-in the first cache through all its passes. Floor: read x, write y; 8 bytes an element, 12 in the gradient.
-
-Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So they share
+The three differ only in which (sample, channel) pairs share a mean and a variance. So they share
 four loops that work on each pair alone, and a little float64 algebra on (N, C) arrays between them:
 
     sums                Σ(x - k), Σ(x - k)**2 of each pair     forward: mean and variance
@@ -15,9 +12,9 @@ each in two forms, for NCHW memory (a pair is a row) and for channels-last memor
 twice, write y: 12 bytes an element; 20 in the gradient.
 
 Measured on one core (CPU time, AMD EPYC with AVX-512; PyTorch 2.13 on one core in brackets):
-microseconds, forward and gradient: layer_norm 2048 x 512 267 + 477 (259 + 329), rms_norm 268 + 394 (478 forward);
-16 x 64 x 32 x 32 group_norm 296 + 357 (379 + 326) as NCHW, 539 + 498 (282 + 2013) channels-last; batch_norm 284 + 360
-(1362 + 587) as NCHW, 506 + 519 (327 + 446) channels-last. On small arrays the algebra between the loops costs 40.
+microseconds for 16 x 64 x 32 x 32, forward and gradient: group_norm 296 + 357 (379 + 326) as NCHW, 539 + 498
+(282 + 2013) channels-last; batch_norm 284 + 360 (1362 + 587) and 506 + 519 (327 + 446). On small arrays the algebra
+between the loops costs 40.
 
 k is a number near the pair's mean (its first element, or its mean in float32). Sums of x itself would lose
 every digit where the mean is large beside the spread; x - k is exact. Rows are cut into chunks by the shape
@@ -27,184 +24,11 @@ alone, and the chunks' sums are added in order, so any number of threads gives t
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 from .elementwise import like
+from .layer_norm import TASK, rows_per_task
 
 F = np.float32
-NONE = np.empty(0, F)  # stands for a weight or bias that is not there
-TASK = 8192  # elements a task should take, at least
-PARTS = 64  # at most so many partial sums for the gradients of weight and bias
-SERIAL = 8192  # elements up to which threads do not pay
-
-
-def choose(run, size):
-    return run.serial if size <= SERIAL else run
-
-
-def rows_of(x, dims):
-    """x as (rows, D), its last `dims` dimensions together."""
-    width = int(np.prod(x.shape[x.ndim - dims :]))
-    return np.ascontiguousarray(x).reshape(x.size // max(width, 1), width)
-
-
-def rows_per_task(rows, width):
-    return max(-(-rows // PARTS), -(-TASK // max(width, 1)), 1)
-
-
-# ---- layer norm and RMS norm ----
-
-
-@kernel
-def layer_norm_rows(x, weight, bias, eps, y, mean, rstd, step):
-    n, width = x.shape
-    for task in prange((n + step - 1) // step):
-        for i in range(task * step, min(n, (task + 1) * step)):
-            a, b = x[i], y[i]
-            total = F(0)
-            for j in range(width):
-                total += a[j]
-            m = total / F(width)
-            total = F(0)
-            for j in range(width):
-                total += (a[j] - m) * (a[j] - m)
-            r = F(1) / np.sqrt(total / F(width) + eps)
-            mean[i], rstd[i] = m, r
-            if weight.size and bias.size:
-                for j in range(width):
-                    b[j] = (a[j] - m) * r * weight[j] + bias[j]
-            elif weight.size:
-                for j in range(width):
-                    b[j] = (a[j] - m) * r * weight[j]
-            else:
-                for j in range(width):
-                    b[j] = (a[j] - m) * r
-
-
-@kernel
-def layer_norm_gradient_rows(g, x, weight, mean, rstd, gx, gweight, gbias, step):
-    # with h = (x - mean) rstd and v = g weight:   dx = rstd (v - average(v) - h average(v h))
-    n, width = x.shape
-    for task in prange(gweight.shape[0]):
-        gw, gb = gweight[task], gbias[task]
-        gw[:] = 0
-        gb[:] = 0
-        for i in range(task * step, min(n, (task + 1) * step)):
-            a, d, out, m, r = x[i], g[i], gx[i], mean[i], rstd[i]
-            first, second = F(0), F(0)
-            if weight.size:
-                for j in range(width):
-                    h = (a[j] - m) * r
-                    v = d[j] * weight[j]
-                    first += v
-                    second += v * h
-                    gw[j] += d[j] * h
-                    gb[j] += d[j]
-                first /= F(width)
-                second /= F(width)
-                for j in range(width):
-                    out[j] = r * (d[j] * weight[j] - first - (a[j] - m) * r * second)
-            else:
-                for j in range(width):
-                    first += d[j]
-                    second += d[j] * ((a[j] - m) * r)
-                first /= F(width)
-                second /= F(width)
-                for j in range(width):
-                    out[j] = r * (d[j] - first - (a[j] - m) * r * second)
-
-
-@kernel
-def rms_norm_rows(x, weight, eps, y, rstd, step):
-    n, width = x.shape
-    for task in prange((n + step - 1) // step):
-        for i in range(task * step, min(n, (task + 1) * step)):
-            a, b = x[i], y[i]
-            total = F(0)
-            for j in range(width):
-                total += a[j] * a[j]
-            r = F(1) / np.sqrt(total / F(width) + eps)
-            rstd[i] = r
-            if weight.size:
-                for j in range(width):
-                    b[j] = a[j] * r * weight[j]
-            else:
-                for j in range(width):
-                    b[j] = a[j] * r
-
-
-@kernel
-def rms_norm_gradient_rows(g, x, weight, rstd, gx, gweight, step):
-    # with h = x rstd and v = g weight:   dx = rstd (v - h average(v h))
-    n, width = x.shape
-    for task in prange(gweight.shape[0]):
-        gw = gweight[task]
-        gw[:] = 0
-        for i in range(task * step, min(n, (task + 1) * step)):
-            a, d, out, r = x[i], g[i], gx[i], rstd[i]
-            total = F(0)
-            if weight.size:
-                for j in range(width):
-                    h = a[j] * r
-                    total += d[j] * weight[j] * h
-                    gw[j] += d[j] * h
-                total /= F(width)
-                for j in range(width):
-                    out[j] = r * (d[j] * weight[j] - a[j] * r * total)
-            else:
-                for j in range(width):
-                    total += d[j] * (a[j] * r)
-                total /= F(width)
-                for j in range(width):
-                    out[j] = r * (d[j] - a[j] * r * total)
-
-
-def vector(p):
-    return NONE if p is None else np.ascontiguousarray(p).reshape(-1)
-
-
-def layer_norm(x, weight, bias, eps, dims=1):
-    """Normalise over the last `dims` dimensions. weight and bias may be None. Returns y, mean, rstd (one a row)."""
-    rows = rows_of(x, dims)
-    y, mean, rstd = np.empty_like(rows), np.empty(len(rows), F), np.empty(len(rows), F)
-    weight, bias = vector(weight), vector(bias)
-    if bias.size and not weight.size:
-        weight = np.ones_like(bias)
-    run = choose(layer_norm_rows, x.size)
-    run(rows, weight, bias, F(eps), y, mean, rstd, rows_per_task(*rows.shape))
-    return y.reshape(x.shape), mean, rstd
-
-
-def layer_norm_gradient(g, x, weight, mean, rstd, dims=1):
-    """dL/dx, dL/dweight, dL/dbias; without a weight dL/dweight means nothing."""
-    rows, weight = rows_of(x, dims), vector(weight)
-    d = rows_of(g, dims)
-    step = rows_per_task(*rows.shape)
-    parts = max(-(-len(rows) // step), 1)
-    gx = np.empty_like(rows)
-    gw, gb = np.empty((parts, rows.shape[1]), F), np.empty((parts, rows.shape[1]), F)
-    choose(layer_norm_gradient_rows, x.size)(d, rows, weight, mean, rstd, gx, gw, gb, step)
-    shape = x.shape[x.ndim - dims :]
-    if not weight.size:  # a bias without a weight
-        gb = d
-    return gx.reshape(x.shape), gw.sum(0).reshape(shape), np.add.reduce(gb, 0).reshape(shape)
-
-
-def rms_norm(x, weight, eps, dims=1):
-    """Divide by the root of the mean square over the last `dims` dimensions. weight may be None. Returns y, rstd."""
-    rows = rows_of(x, dims)
-    y, rstd = np.empty_like(rows), np.empty(len(rows), F)
-    choose(rms_norm_rows, x.size)(rows, vector(weight), F(eps), y, rstd, rows_per_task(*rows.shape))
-    return y.reshape(x.shape), rstd
-
-
-def rms_norm_gradient(g, x, weight, rstd, dims=1):
-    """dL/dx, dL/dweight; without a weight dL/dweight means nothing."""
-    rows = rows_of(x, dims)
-    step = rows_per_task(*rows.shape)
-    gx, gw = np.empty_like(rows), np.empty((max(-(-len(rows) // step), 1), rows.shape[1]), F)
-    run = choose(rms_norm_gradient_rows, x.size)
-    run(rows_of(g, dims), rows, vector(weight), rstd, gx, gw, step)
-    return gx.reshape(x.shape), gw.sum(0).reshape(x.shape[x.ndim - dims :])
 
 
 # ---- the four loops of batch, group and instance norm, over rows (NCHW) and over columns (channels-last)

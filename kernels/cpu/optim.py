@@ -15,11 +15,10 @@ microseconds for a million parameters: Adam 180 (406), SGD with momentum 105 (13
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 
 F = np.float32
 CHUNK = 4096  # elements a task takes
-SERIAL = 8192  # elements up to which threads do not pay
 
 
 @kernel
@@ -85,10 +84,6 @@ def scale_chunks(a, factor):
 
 
 NONE = np.empty(0, F)
-
-
-def choose(run, size):
-    return run.serial if size <= SERIAL else run
 
 
 def sgd(p, g, buffer, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False):

@@ -12,7 +12,7 @@ nanoseconds a number: 0.39 a word (3.0; NumPy's PCG64 1.3), 0.68 a normal one (2
 import numpy as np
 from numba import prange
 
-from .compile import inline_exact, kernel
+from .compile import choose, inline_exact, kernel
 from .vector_math import bits_to_float, float_to_bits, select
 
 F, U32, U64 = np.float32, np.uint32, np.uint64
@@ -149,12 +149,12 @@ def fill_normal(seed, stream, first, out):
 def bits(seed, stream, first, n):
     """n words from block `first` on: (n,) uint32."""
     out = np.empty((-(-n // 4), 4), np.uint32)
-    (fill_bits.serial if n <= SERIAL else fill_bits)(U64(seed), U64(stream), U64(first), out)
+    choose(fill_bits, n, SERIAL)(U64(seed), U64(stream), U64(first), out)
     return out.reshape(-1)[:n]
 
 
 def normal(seed, stream, first, n):
     """n standard normal numbers from block `first` on: (n,) float32."""
     out = np.empty((-(-n // 4), 4), F)
-    (fill_normal.serial if n <= SERIAL else fill_normal)(U64(seed), U64(stream), U64(first), out)
+    choose(fill_normal, n, SERIAL)(U64(seed), U64(stream), U64(first), out)
     return out.reshape(-1)[:n]

@@ -12,7 +12,13 @@ What x adds to all gates of all steps is one product, and so are the gradients o
 by step is h @ w_hh.T, (rows, H) @ (H, G H), and the gates. A sequence does not touch its neighbours in the batch, so a
 task takes up to ROWS of them through all of time, without waiting for the others.
 
-Floor: 2 T N G H (D + H) operations forward, twice that backward. MEASURED
+Floor: 2 T N G H (D + H) operations forward, twice that backward. Reached by the LSTM with T 64, N 32, D = H = 256 on
+one core of a Zen 5 (the best product seen there: 257 GFLOPS), in processor time: 10.3 ms forward and 20.4 ms backward,
+209 GFLOPS. The gates take 0.7 ms of each way; a step's product in panels (panels.py) runs at 2.6 times sgemm's speed.
+
+A training step of the character model Embedding(65, 256), LSTM(256, 256), Linear(256, 65), Adam: 37 ms on one thread,
+PyTorch 2.13 36 ms (processor time, medians of three turns' best). On two threads, measured only beside other programs
+that wanted the same two cores: 107 ms, PyTorch 378 ms (medians of ten turns' best; no figure for an idle machine).
 """
 
 from functools import wraps

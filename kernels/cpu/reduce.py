@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 from .elementwise import dense, flat
 
 F = np.float32
@@ -72,7 +72,7 @@ def sum_leading(x):
 def by_chunks(run, x):
     x = flat(dense(x))
     partial = np.empty(-(-x.size // CHUNK), F)
-    (run.serial if x.size <= SERIAL else run)(x, partial)
+    choose(run, x.size, SERIAL)(x, partial)
     return np.asarray(np.add.reduce(partial, dtype=np.float64))
 
 

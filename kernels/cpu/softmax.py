@@ -18,17 +18,12 @@ import math
 import numpy as np
 from numba import prange
 
-from .compile import kernel
+from .compile import choose, kernel
 from .vector_math import exp, largest
 
 F = np.float32
 NONE = np.empty(0, F)
 TASK = 4096  # elements a task should take, at least
-SERIAL = 8192  # elements up to which threads do not pay
-
-
-def choose(run, size):
-    return run.serial if size <= SERIAL else run
 
 
 def rows_per_task(width):

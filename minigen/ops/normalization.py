@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 
-def _family(x):
-    return kernels.find(x, "norms") if x.size else None
+def _family(x, name):
+    return kernels.find(x, name) if x.size else None
 
 
 # Layer norm and RMS norm
@@ -52,13 +52,13 @@ def _family(x):
 
 @op(saves=("mean", "rstd"))
 def _layer_norm(x, weight, bias, eps, dims):
-    family = _family(x)
+    family = _family(x, "layer_norm")
     return NotImplemented if family is None else family.layer_norm(x, weight, bias, eps, dims)
 
 
 @_layer_norm.gradient
 def _(g, x, weight, mean, rstd, dims):
-    return kernels.find(g, "norms").layer_norm_gradient(g, x, weight, mean, rstd, dims)
+    return kernels.find(g, "layer_norm").layer_norm_gradient(g, x, weight, mean, rstd, dims)
 
 
 @_layer_norm.definition
@@ -71,13 +71,13 @@ def _(x, weight, bias, eps, dims):
 
 @op(saves=("rstd",))
 def _rms_norm(x, weight, eps, dims):
-    family = _family(x)
+    family = _family(x, "layer_norm")
     return NotImplemented if family is None else family.rms_norm(x, weight, eps, dims)
 
 
 @_rms_norm.gradient
 def _(g, x, weight, rstd, dims):
-    return kernels.find(g, "norms").rms_norm_gradient(g, x, weight, rstd, dims)
+    return kernels.find(g, "layer_norm").rms_norm_gradient(g, x, weight, rstd, dims)
 
 
 @_rms_norm.definition
@@ -161,7 +161,7 @@ def _affine(y, weight, bias):
 @op(outputs=3, saves=("k", "offset", "rstd"))
 def _batch_norm(x, weight, bias, eps):
     """y, and the mean and variance of each channel, which are not differentiated."""
-    family = _family(x)
+    family = _family(x, "norms")
     if family is None:
         return NotImplemented
     y, k, offset, rstd, m, v = family.batch_norm(x, weight, bias, eps)
@@ -181,7 +181,7 @@ def _(x, weight, bias, eps):
 
 @op
 def _batch_norm_eval(x, weight, bias, running_mean, running_var, eps):
-    family = _family(x)
+    family = _family(x, "norms")
     if family is None:
         return NotImplemented
     return family.batch_norm_eval(x, weight, bias, running_mean, running_var, eps)
@@ -200,7 +200,7 @@ def _(x, weight, bias, running_mean, running_var, eps):
 
 @op(saves=("k", "offset", "rstd"))
 def _group_norm(x, groups, weight, bias, eps):
-    family = _family(x)
+    family = _family(x, "norms")
     return NotImplemented if family is None else family.group_norm(x, groups, weight, bias, eps)
 
 
