@@ -26,7 +26,7 @@ import numpy as np
 
 import minigen
 import minigen.nn.functional as F
-from minigen import nn, optim
+from minigen import nn, optim, plot
 from minigen.data import digits
 from minigen.data.augment import random_affine
 from minigen.lessons import Lesson
@@ -445,9 +445,9 @@ lesson.proof(
 # - On the ring a convolution moves exactly with the picture. So does relu, and anything that treats all places alike.
 # - Zeros outside break this, but only near the border. A digit with room around it does not notice; for the 8x8 ones
 #   nearly everything is border. A network can even use it to find out *where* something is (Islam et al. 2020).
-# - A stride keeps moves by 2 and breaks moves by 1: half of the windows are gone. The largest of 2x2 is better than
-#   nothing, but no protection: "pooling makes it invariant to small shifts" is said too often. Blurring before every
-#   second pixel is dropped helps, as signal processing has always known (Zhang 2019).
+# - A stride keeps moves by 2 and breaks moves by 1: only every second window is left. The largest of 2x2 is better than
+#   nothing, but no protection: "pooling makes it invariant to small shifts" is said too often. To blur before
+#   pixels are dropped helps a little more, as signal processing has always known (Zhang 2019).
 # - The mean over the whole picture forgets where things are: invariant, exactly.
 #
 # ## 6. Normalisation
@@ -561,8 +561,8 @@ lesson.table(
 )
 
 # %% [markdown]
-# After batch norm the size of the weights does not matter at all: norm(conv(x, 10 w)) = norm(conv(x, w)). (For the
-# same reason a bias before it does nothing, and we leave it out.)
+# After batch norm the size of the weights does not matter at all: norm(conv(x, 10 w)) = norm(conv(x, w)). (And a bias
+# before it is taken away with the mean, so we leave it out.)
 #
 # Then, does it train? Ten layers on the digits, plain gradient descent, a few steps, three rates:
 
@@ -573,18 +573,22 @@ lesson.table(
 def deep(norm, he=False, depth=10, width=16):
     layers, maps = [], 1
     for _ in range(depth):
-        layers += [nn.Conv2d(maps, width, 3, padding=1), *([] if norm is None else [norm(width)]), nn.ReLU()]
+        layers += [
+            nn.Conv2d(maps, width, 3, padding=1, bias=norm is None),
+            *([] if norm is None else [norm(width)]),
+            nn.ReLU(),
+        ]
         if he:
             nn.init.kaiming_normal_(layers[-2].weight, nonlinearity="relu")
         maps = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)).to(lesson.device)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * width, 10)).to(lesson.device)
 
 
 def on_device(x, y):
     return minigen.tensor(x, device=lesson.device), minigen.tensor(y, device=lesson.device)
 
 
-RATES = (0.01, 0.1, 1.0)
+RATES = (0.01, 0.03, 0.1)
 kinds = {
     "none, usual first weights": lambda: deep(None),
     "none, He's first weights": lambda: deep(None, he=True),
@@ -615,20 +619,21 @@ with lesson.figure("depth", "The signal over depth, and the loss over steps.", c
             continue
         label = "with batch norm" if norm else name
         axes[0].semilogy(np.arange(1, DEPTH + 1), sizes, "--" if norm else "-", label=label)
-    axes[0].set(xlabel="layer", ylabel="root mean square", title="How large the signal is")
+    axes[0].set(xlabel="layer", ylabel="root mean square", title="How large the signal is", xticks=range(0, 21, 5))
     axes[0].legend()
     for name in kinds:
         tried = [np.convolve(speed[name, rate], np.ones(5) / 5, "valid") for rate in RATES]
         best = min((t for t in tried if np.isfinite(t).all()), key=lambda t: t[-1])
         axes[1].plot(np.arange(5, 5 + len(best)), best, label=name)
     axes[1].axhline(np.log(10), color=COLOURS["floor"], linestyle=":", linewidth=1, label="guessing")
-    axes[1].set(xlabel="step", ylabel="loss  [nats]", title="Ten layers, each at its best rate", ylim=(0, 2.8))
-    axes[1].legend()
+    axes[1].set(xlabel="step", ylabel="loss  [nats]", title="Ten layers, each at its best rate", ylim=(0, 3.6))
+    axes[1].legend(loc="upper right", ncols=2)
 
 # %% [markdown]
-# Without it, ten layers learn nothing in that time, whatever the rate; with it they are on their way. Why? The usual
-# answer, that it stops "internal covariate shift", was the authors' guess. Santurkar et al. (2018) put the shift back
-# in by adding noise, and training was as fast as before. What they found is that the loss becomes smoother, so longer
+# Without it, and with weights of the usual size (variance 1 / (3 inputs)), ten layers learn nothing in that time.
+# With He's weights they begin to. With any of the norms they are nearly done. Why? The usual answer, that the norm
+# stops "internal covariate shift", was a guess of its authors. Santurkar et al. (2018) put the shift back in by
+# adding noise, and training was as fast as before. What they found is that the loss becomes smoother, so that longer
 # steps are safe.
 #
 # Group norm does not look at other pictures at all. It is the choice where batches are small, and in the diffusion
@@ -639,17 +644,19 @@ with lesson.figure("depth", "The signal over depth, and the loss over steps.", c
 # Now everything together. Convolutions with batch norm, 32 maps, 32 maps, the largest of 2x2, 64 maps; then a dense
 # layer with ten outputs. Half of what goes into it is dropped (lesson 2).
 #
-# The plan is the harder one of lesson 2: the last 447 of the file, by other hands, are for the test. Settings were
-# chosen with 1000 to learn from and 350 to look at (width, dropout, what to do with the pictures: six choices, four
-# seeds of each). Then the winner learns from all 1350. Two things came out of it:
+# We take the harder test of lesson 2: the last 447 of the file, mostly by other hands. To choose the settings we let
+# networks learn from the first 1000, four times each, and looked at the 350 in between. Eight combinations of width,
+# dropout, last layers and augmentation got 98.3% (no augmentation) to 99.4% right; one digit is 0.3%, so most of these
+# differences are luck. We took the one that was best with nine views, and it learns now from all 1350. What came out:
 #
 # - **Augmentation.** Turned, slanted and scaled a little (lesson 2), and moved by up to one whole pixel.
-# - **Nine views.** Section 5 says that the network cannot be quite indifferent to a move by one pixel. So show it the
+# - **Nine views.** Section 5 says that such a network is not indifferent to a move by one pixel. So show it the
 #   picture in all nine places, and take the mean of its answers. The mean of three networks, from three different
-#   beginnings, is better again: their mistakes are not the same.
+#   beginnings, is better again: they do not make the same mistakes.
 #
-# Beside it, on the same pictures for the same number of steps: logistic regression, and the dense network of lesson
-# 2, which also gets its nine views and its three beginnings.
+# Beside it, on the same pictures: logistic regression, and the dense network of lesson 2, with the augmentation of
+# that lesson and with ours. These learn for three times as many steps. The floor is the best that came of the dense
+# ones, three together.
 
 # %%
 lesson.section("7. Real digits")
@@ -694,17 +701,16 @@ def augmented(x):
     return view(random_affine(x, g, shift=0.0), down, right)
 
 
-def train(net, what, augment=True, order=None):
+def train(net, what, change=augmented, times=1, order=None):
     """AdamW with a rate that falls like a cosine; batches of 50. `order` puts the pixels in another order."""
     net.to(lesson.device).train()
-    steps = epochs * (len(images) // 50)
+    steps = times * epochs * (len(images) // 50)
     optimizer = optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    rows = np.concatenate([g.permutation(len(images)) for _ in range(epochs + 1)])
+    rows = np.concatenate([g.permutation(len(images)) for _ in range(times * epochs + 1)])
     for step in (bar := lesson.progress(steps, what)):
         batch = rows[50 * step : 50 * step + 50]
-        x = augmented(images[batch]) if augment else images[batch]
-        x, y = on_device(reordered(x, order), numbers[batch])
+        x, y = on_device(reordered(change(images[batch]), order), numbers[batch])
         optimizer.zero_grad()
         loss = F.cross_entropy(net(x), y)
         loss.backward()
@@ -737,16 +743,19 @@ def correct(nets, **how):
 
 
 shuffled = g.permutation(64)
-linear = train(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "logistic regression")
-plain = train(cnn(), "CNN, not augmented", augment=False)
+as_it_is, as_before = lambda x: x, lambda x: random_affine(x, g)
+linear = train(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "logistic regression", as_it_is, 3)
+plain = train(cnn(), "CNN, not augmented", as_it_is)
 blind = train(cnn(), "CNN, pixels shuffled", order=shuffled)
-mlps = [train(mlp(), f"dense network {i} of 3") for i in (1, 2, 3)]
+dense = train(mlp(), "dense network", times=3)
+mlps = [train(mlp(), f"dense network {i} of 3", as_before, 3) for i in (1, 2, 3)]
 cnns = [train(cnn(), f"CNN {i} of 3") for i in (1, 2, 3)]
 
 rows = []
 for name, net, order in [
-    ("logistic regression", linear, None),
-    ("dense network", mlps[0], None),
+    ("logistic regression, not augmented", linear, None),
+    ("dense network, as in lesson 2", mlps[0], None),
+    ("dense network, our augmentation", dense, None),
     ("CNN, not augmented", plain, None),
     ("CNN, pixels shuffled", blind, shuffled),
     ("CNN", cnns[0], None),
@@ -754,24 +763,29 @@ for name, net, order in [
     parameters = sum(p.numel() for p in net.parameters())
     aside = np.mean([correct([net], views=[v], order=order) for v in VIEWS if v != (0, 0)])
     rows.append(
-        [name, f"{parameters:,}", f"{operations(net) / 1e6:.2f}", f"{correct([net], order=order):.2f}", f"{aside:.2f}"]
+        [name, f"{parameters:,}", f"{operations(net) / 1e6:.3f}", f"{correct([net], order=order):.2f}", f"{aside:.2f}"]
     )
 lesson.table(["one network", "parameters", "Mflop a picture", "correct, %", "moved by a pixel, %"], rows)
-rows = [[name, *(f"{correct(nets, views=v):.2f}" for v in (VIEWS[4:5], VIEWS))] for name, nets in
-        (("dense networks", mlps), ("CNNs", cnns))]  # fmt: skip
+rows = [
+    [name, correct(nets), correct(nets, views=VIEWS)]
+    for name, nets in (("dense networks, as in lesson 2", mlps), ("CNNs", cnns))
+]
 lesson.table(["three together, correct, %", "one view", "nine views"], rows)
-
-dense, ours = correct(mlps, views=VIEWS), correct(cnns, views=VIEWS)
 lesson.proof(
-    "digits, other hands", ours, "%", floor=(dense, "dense, the same way"), at_least=None if lesson.quick else 98.0
+    "digits, other hands",
+    correct(cnns, views=VIEWS),
+    "%",
+    floor=(max(rows[0][1:]), "three dense networks"),
+    at_least=None if lesson.quick else 98.0,
 )
 
 # %% [markdown]
 # The line with the shuffled pixels is the answer to our first question. It is the same network, the same number of
 # weights, the same data; only who is whose neighbour was taken away.
 #
-# Moved by one pixel, every network loses, and the ones that have not seen such pictures lose most. Nothing in the
-# *architecture* protects them, as section 5 said: the dense layer at the end has a weight for each place.
+# Nothing in the *architecture* protects against a move by one pixel, as section 5 said: the last layer has a weight for
+# each place. Trained without such moves, the CNN falls as deep as the others. It is the augmentation that teaches it,
+# and the convolutions that let it learn from so few.
 #
 # **Do not forget eval().** Let the three networks answer once more, with batch norm left in training mode: each
 # answer now depends on the other pictures of its batch. In the order of the file that does little harm. But show it a
@@ -799,20 +813,22 @@ row = ["three CNNs", correct(cnns), *(forgetful(cnns, b) for b in (in_batches(50
 lesson.table(["correct, %", "eval()", "batches of 50", "batches of 5", "one digit a batch"], [row])
 
 # %% [markdown]
-# What has it learned to see? The first layer's kernels: edges and strokes of all directions. What they make of a
-# digit: the first maps are still pictures, the last ones say where a certain piece of a stroke is.
+# What has it learned to see? A kernel of 3x3 says little by itself. Look at what it makes of a digit: after the first
+# layer one still sees it, here its left edges, there its horizontal strokes. After the third, a map is a few dots: here
+# is such a piece of a stroke.
 
 # %%
 kernels = array(cnns[0][0].weight)
 one = minigen.tensor(test_x[3:4], device=lesson.device)
 with minigen.no_grad():
-    maps = [array(cnns[0][:stop](one))[0] for stop in (3, 6, 10)]
-with lesson.figure("features", "From pixels to pieces of strokes.", columns=4, size=(10, 2.9)) as axes:
+    maps = [array(cnns[0][:stop](one))[0][:32] for stop in (3, 6, 10)]
+shape = {"columns": 5, "width_ratios": (3, 8, 8, 8, 8), "size": (11, 1.9)}
+with lesson.figure("features", "From pixels to pieces of strokes.", **shape) as axes:
+    show_image(axes[0], test_x[3, 0], "a digit")
     reach = np.abs(kernels).max()
-    show_image(axes[0], tile(kernels, 8), "32 kernels of the first layer", -reach, reach, cmap="RdBu_r")
-    for axis, each, name in zip(axes[1:], maps, ("first", "second", "third")):
-        axis_title = f"{name} layer: {len(each)} maps {each.shape[1]}x{each.shape[2]}"
-        show_image(axis, tile(each, 8), axis_title, 0, None)
+    show_image(axes[1], tile(kernels, 8), "first layer: 32 kernels", -reach, reach, cmap="RdBu_r")
+    for axis, each, name in zip(axes[2:], maps, ("its 32 maps", "second layer: 32 maps", "third layer: 32 of 64 maps")):
+        show_image(axis, tile(each, 8, fill=0.2 * each.max()), name, 0)
 
 said = probabilities(cnns, test_x, VIEWS)
 guess = said.argmax(1)
@@ -829,8 +845,14 @@ with lesson.figure("confusion", "Which digits are taken for which.", size=(3.6, 
 
 wrong = np.flatnonzero(guess != test_y)[:24]
 if len(wrong):
-    lesson.images("mistakes", "What it got wrong.", test_x[wrong], columns=12, rows=2)
+    print(plot.preview(test_x[wrong], 12))
     print("  said    " + " ".join(map(str, guess[wrong])) + "\n  it was  " + " ".join(map(str, test_y[wrong])))
+    lines = -(-len(wrong) // 8)
+    with lesson.figure("mistakes", "What it got wrong.", lines, 8, (8.6, 1.25 * lines), squeeze=False) as axes:
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, i in zip(axes.flat, wrong):
+            show_image(axis, test_x[i, 0], f"{guess[i]}? No, {test_y[i]}")
 
 # %% [markdown]
 # ## What this lesson does not show

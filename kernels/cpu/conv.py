@@ -39,6 +39,7 @@ from .layout import inside, outside, three
 from .reduce import sum_leading
 
 LEAST = 4  # pieces of work to aim at even where there is little
+BAND = 16  # lines of the result that a task takes where outputs are few
 TALL = 128  # rows of a block below which a product wastes its time on packing the weights
 
 # weight is (groups, T C / groups, O / groups), where nothing else is said.
@@ -113,30 +114,42 @@ def sum_few_in(x, weight, bias, y, count, taps, stride, start, step, phase, jump
 
 
 @kernel
-def sum_few_out(x, weight, bias, y, count, taps, stride, start, phase, jump, block):
-    """For up to FEW outputs, one group and step 1: each place is a dot product with the runs it sees. weight (O, K)."""
+def sum_few_out(x, weight, bias, y, count, taps, stride, start, step, phase, jump, band):
+    """For up to FEW outputs and one group: the product comes first, for all taps at once, and its columns are added up
+    where they belong. A task is `band` lines of the result. weight (T_d, C, (t_h, t_w, o)).
+    """
     N, D, H, W, C = x.shape
     O = y.shape[4]
-    places, width = N * count[0] * count[1] * count[2], taps[2] * C
-    for task in prange((places + block - 1) // block):
-        for p in range(task * block, min(places, (task + 1) * block)):
-            n, q_d, q_h = line_of(p, count)
-            q_w = p % count[2]
-            to = y[n, phase[0] + jump[0] * q_d, phase[1] + jump[1] * q_h, phase[2] + jump[2] * q_w]
-            w = q_w * stride[2] + start[2]
-            a = min(max(0, -w), taps[2]) * C
-            b = max(a, min(taps[2], W - w) * C)
-            for o in range(O):
-                total = bias[o]
-                for r in range(taps[0] * taps[1]):
-                    d = q_d * stride[0] + start[0] + r // taps[1]
-                    h = q_h * stride[1] + start[1] + r % taps[1]
-                    if 0 <= d < D and 0 <= h < H:
-                        seen = x[n, d, h].reshape(W * C)[w * C + a : w * C + b]
-                        factors = weight[o, r * width + a : r * width + b]
-                        for c in range(b - a):
-                            total += seen[c] * factors[c]
-                to[o] = total
+    bands = (count[1] + band - 1) // band
+    for task in prange(N * count[0] * bands):
+        n, q_d, first = task // (count[0] * bands), task // bands % count[0], task % bands * band
+        last = min(count[1], first + band)
+        top = max(0, stride[1] * first + start[1])
+        bottom = max(top, min(H, stride[1] * (last - 1) + start[1] + (taps[1] - 1) * step[1] + 1))
+        plane = y[n, phase[0] + jump[0] * q_d]
+        products = np.empty(((bottom - top) * W, weight.shape[2]), np.float32)
+        for q_h in range(first, last):
+            for q_w in range(count[2]):
+                for o in range(O):
+                    plane[phase[1] + jump[1] * q_h, phase[2] + jump[2] * q_w, o] = bias[o]
+        for t_d in range(taps[0]):
+            d = stride[0] * q_d + start[0] + t_d * step[0]
+            if d < 0 or d >= D or top == bottom:
+                continue
+            gemm_nn(x[n, d, top:bottom].reshape((bottom - top) * W, C), weight[t_d], products, 0)
+            for q_h in range(first, last):
+                line = plane[phase[1] + jump[1] * q_h]
+                for t_h in range(taps[1]):
+                    h = stride[1] * q_h + start[1] + t_h * step[1]
+                    if h < top or h >= bottom:
+                        continue
+                    for t_w in range(taps[2]):
+                        at = (t_h * taps[2] + t_w) * O
+                        for q_w in range(count[2]):
+                            w = stride[2] * q_w + start[2] + t_w * step[2]
+                            if 0 <= w < W:
+                                for o in range(O):
+                                    line[phase[2] + jump[2] * q_w, o] += products[(h - top) * W + w, at + o]
 
 
 @kernel
@@ -168,9 +181,9 @@ def add_up(x, weight, bias, y, count, taps, stride, start, step, phase, jump):
     groups, K, outputs = weight.shape
     places, channels = x.shape[0] * math.prod(count), x.shape[4] // groups
     geometry = count, taps, stride, start, step, phase, jump
-    if groups == 1 and outputs <= FEW < channels and step == (1, 1, 1):
-        weight = np.ascontiguousarray(weight[0].T)
-        sum_few_out(x, weight, bias, y, count, taps, stride, start, phase, jump, max(64, places // 64))
+    if groups == 1 and outputs <= FEW < channels:
+        weight = weight.reshape(taps[0], -1, channels, outputs).transpose(0, 2, 1, 3).reshape(taps[0], channels, -1)
+        sum_few_out(x, np.ascontiguousarray(weight), bias, y, *geometry, BAND)
         return
     if channels == outputs == 1 < groups:
         sum_each(x, np.ascontiguousarray(weight[:, :, 0].T), bias, y, *geometry, max(64, places // 64))

@@ -64,32 +64,6 @@ def products_few_in(x, g, parts, groups, count, taps, stride, start, step, block
 
 
 @kernel
-def products_few_out(x, g, parts, count, taps, stride, start):
-    """For up to FEW outputs, one group and step 1: parts (., o, (t, c)), so that the sums run along x."""
-    N, D, H, W, C = x.shape
-    O = g.shape[4]
-    places, width = N * count[0] * count[1] * count[2], taps[2] * C
-    flat_g = g.reshape(g.size // O, O)
-    for part in prange(parts.shape[0]):
-        parts[part] = F(0)
-        for p in range(places * part // parts.shape[0], places * (part + 1) // parts.shape[0]):
-            n, q_d, q_h = line_of(p, count)
-            w = p % count[2] * stride[2] + start[2]
-            a = min(max(0, -w), taps[2]) * C
-            b = max(a, min(taps[2], W - w) * C)
-            for r in range(taps[0] * taps[1]):
-                d = q_d * stride[0] + start[0] + r // taps[1]
-                h = q_h * stride[1] + start[1] + r % taps[1]
-                if 0 <= d < D and 0 <= h < H:
-                    seen = x[n, d, h].reshape(W * C)[w * C + a : w * C + b]
-                    for o in range(O):
-                        factor = flat_g[p, o]
-                        to = parts[part, o, r * width + a : r * width + b]
-                        for c in range(b - a):
-                            to[c] += factor * seen[c]
-
-
-@kernel
 def products_each(x, g, parts, count, taps, stride, start, step):
     """For as many groups as channels, each its own: parts (., t, c)."""
     N, D, H, W, C = x.shape
@@ -129,6 +103,11 @@ def correlate(x, g, kernel_size, window):
     x (N, C, ...), g (N, O, ...) -> (O, C / groups, *kernel_size), not contiguous; none of them empty.
     """
     stride, padding, dilation, groups = window
+    if groups == 1 and g.shape[1] <= FEW < x.shape[1] and max(stride) == 1:
+        # x's places are as many as g's: let x's channels be the many outputs, and g what is seen, from the last tap on
+        before = tuple([d * (k - 1) - p for k, p, d in zip(kernel_size, padding, dilation)])
+        dw = correlate(g, x, kernel_size, (stride, before, dilation, 1))
+        return np.flip(dw, tuple(range(2, dw.ndim))).swapaxes(0, 1)
     x, g = inside(x), inside(g)
     O, channels, T = g.shape[4], x.shape[4] // groups, math.prod(kernel_size)
     taps, count = three(kernel_size, 1), g.shape[1:4]
@@ -136,16 +115,14 @@ def correlate(x, g, kernel_size, window):
     geometry = count, taps, three(stride, 1), three([-p for p in padding], 0)
     step = three(dilation, 1)
     rows = 1 if taps[2] * channels >= WIDE else taps[0] * taps[1]
-    each, few_out = channels == 1 < groups == O, groups == 1 and O <= FEW < channels and step == (1, 1, 1)
-    tasks = 1 if each or few_out else groups * (taps[0] * taps[1] // rows)
-    shape = (T, O) if each else (O, K) if few_out else (K, O)
-    parts = np.empty((max(1, min(-(-TASKS // tasks), places // 256, LARGEST // (O * K))), *shape), np.float32)
+    each = channels == 1 < groups == O
+    tasks = 1 if each else groups * (taps[0] * taps[1] // rows)
+    parts = max(1, min(-(-TASKS // tasks), places // 256, LARGEST // (O * K)))
+    parts = np.empty((parts, T if each else K, O), np.float32)
     block = max(16, min(BLOCK // (K if channels <= FEW else rows * taps[2] * channels), DEEP))
     with single_threaded_blas:
         if each:
             products_each(x, g, parts, *geometry, step)
-        elif few_out:
-            products_few_out(x, g, parts, *geometry)
         elif channels <= FEW:
             x, start = padded(x, *geometry, step)
             products_few_in(x, g, parts, groups, *geometry[:3], start, step, block)
@@ -153,5 +130,4 @@ def correlate(x, g, kernel_size, window):
             products_many(x, g, parts, groups, *geometry, step, block, rows)
     if len(parts) > 1:
         add_parts(parts)
-    dw = parts[0].T if not few_out else parts[0]
-    return dw.reshape(O, T, channels).swapaxes(1, 2).reshape(O, channels, *kernel_size)
+    return parts[0].reshape(T, channels, O).transpose(2, 1, 0).reshape(O, channels, *kernel_size)

@@ -171,9 +171,7 @@ def batch_normalise(x, broken, eps=1e-5):
     raise NotImplementedError
 
 
-@exercise(
-    5, batch_normalise, hint="the dimensions are (0, 2, 3); broken: 0 alone. Take x.mean and x.var, keepdims=True"
-)
+@exercise(5, batch_normalise, hint="over (0, 2, 3); broken: over 0 alone. x.mean and x.var, with keepdims=True")
 def check_axes(answer):
     "Break it and see: the mean over too little"
     x = numbers(6, 3, 4, 4)
