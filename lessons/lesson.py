@@ -188,13 +188,14 @@ class Lesson:
 
         floor, optimum       (value, what it is)
         band                 (low, high, why), where theory gives it; otherwise the recorded one is used
-        at_least, at_most    a bound that must hold as well
+        at_least             a bound that must hold as well
+        at_most              a bound in the band's place: for errors that should be rounding alone
 
         Prints the PROOF line. Raises ProofFailed if the number is not what it should be.
         """
         expect(all(p.name != name for p in self.proofs), f"proof: {name!r} is there already", error=ArgumentError)
         recorded = None
-        if band is None and not self.recording and not (self.full or self.data):
+        if band is None and at_most is None and not self.recording and not (self.full or self.data):
             recorded = recorded_band(self.name, "quick" if self.quick else "standard", name)
         low_high, why = (band[:2], band[2]) if band else (recorded, "")
         proof = Proof(name, float(ours), unit, floor, optimum, low_high, why, at_least, at_most)

@@ -55,8 +55,13 @@ def run_cells(path, arguments):
         if said or figures:
             said = re.sub(r"(?m)^  figure  .*\n|   figures in .*", "", said)
             printed.append({"line": first, "text": said, "figures": figures})
-    proofs = {p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": bool(p.band)} for p in lesson.proofs}
+    proofs = {p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": judged_alone(p)} for p in lesson.proofs}
     return {"proofs": proofs, "costs": lesson.costs(), "cells": printed}
+
+
+def judged_alone(proof):
+    """Whether a proof needs no recorded band: theory gives one, or a bound is all there is to say."""
+    return bool(proof.band) or proof.at_most is not None
 
 
 def run_apart(path, arguments, judged=False):
