@@ -55,6 +55,14 @@ def flags(name="lesson"):
     return parser
 
 
+def stopped_quietly(kind, error, trace):
+    """Ctrl-C ends a lesson with a line in place of a traceback. (Python then exits with 130, as for any Ctrl-C.)"""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nstopped", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 class Lesson:
     """One run of a lesson.
 
@@ -81,6 +89,8 @@ class Lesson:
             from . import record
 
             raise SystemExit(record.record(name, self.options.seeds))
+        if not in_notebook():
+            sys.excepthook = stopped_quietly
         self.generator = random.Generator(self.seed)
         minigen.manual_seed(self.seed)
         self.folder = Path(self.options.out) / name

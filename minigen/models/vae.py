@@ -34,7 +34,7 @@ ACTIVE = 0.01  # a unit is active if the variance of its mean over the data is a
 
 @dataclass
 class VAEConfig:
-    """The sizes of a VAE. The defaults are those of the paper's experiments on MNIST.
+    """The sizes of a VAE. The defaults are those of most published examples on MNIST.
 
     shape        of one x
     latent       dimensions of z
@@ -42,7 +42,8 @@ class VAEConfig:
     activation   "tanh", "relu" or "silu"
     dropout      of the hidden units, while training
     likelihood   of an element of x given z:
-                 "bernoulli"    0 or 1 (values in between are read as probabilities of a 1)
+                 "bernoulli"    0 or 1. Greys in between train too, but then it is no likelihood: draw 0 or 1 from
+                                them (Loaiza-Ganem & Cunningham 2019)
                  "categorical"  one of `levels` values, 0 to levels - 1
                  "gaussian"     a real number, with one learned variance for all elements
     """

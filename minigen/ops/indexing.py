@@ -56,7 +56,11 @@ _slice.gradient(x=_slice_gradient)
 @op
 def _place(g, shape, index):
     """Zeros of `shape`, but g at x[index]: the adjoint of a slice, which never meets a place twice."""
-    y = xp(g).zeros(shape, g.dtype)
+    lib = xp(g)
+    if g.ndim == len(shape) and not g.flags.c_contiguous:
+        y = lib.zeros_like(g, shape=shape)  # in the memory order of g: channels that are last stay so
+    else:
+        y = lib.zeros(shape, g.dtype)
     y[index] = g
     return y
 
