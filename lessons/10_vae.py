@@ -413,7 +413,7 @@ lesson.images(
 )
 
 # %% [markdown]
-# From 45 nats to about 16, where 12.6 is perfect. What is missing shows in the samples: some are two sprites at once.
+# From 46 nats to about 16, where 12.6 is perfect. What is missing shows in the samples: some are two sprites at once.
 # A z between two kinds of picture must decode to something, and the prior puts mass there. That is the VAE's
 # characteristic fault. It is not blur from "a pixel loss".
 #

@@ -27,6 +27,7 @@ from .compile import inline_sums, kernel
 
 F = np.float32
 FEW, DEPTH, WIDTH = 32, 256, 64
+DEEPEST, UNPACKED = 576, 1_000_000  # the depth of a piece, and its multiply-adds, at most
 
 
 def in_panels(matrix):
@@ -68,13 +69,16 @@ def fill_panels_turned(matrix, panels):
 def add_product(A, panels, C):
     """C (M, N) += A (M, K) @ the matrix (K, N) that lies in `panels`."""
     (M, K), N = A.shape, C.shape[1]
+    pieces = (K + DEEPEST - 1) // DEEPEST
+    depth = (K + pieces - 1) // pieces
     for j in range(panels.shape[0]):
         first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for k in range(0, K, DEPTH):
-            part = panels[j, k : min(K, k + DEPTH), : last - first]
-            for i in range(0, M, FEW):
-                low = min(M, i + FEW)
-                gemm_nn(A[i:low, k : k + DEPTH], part, C[i:low, first:last], F(1))
+        rows = max(16, UNPACKED // (depth * (last - first)) // 8 * 8)
+        for k in range(0, K, depth):
+            part = panels[j, k : min(K, k + depth), : last - first]
+            for i in range(0, M, rows):
+                low = min(M, i + rows)
+                gemm_nn(A[i:low, k : k + depth], part, C[i:low, first:last], F(1))
 
 
 @inline_sums
