@@ -32,7 +32,7 @@ from minigen.data import ImageFolder, digits, worlds
 from minigen.data.classic import mnist
 from minigen.errors import DownloadError
 from minigen.lessons import Lesson
-from minigen.models import vae as library
+from minigen.models.latent import vae as library
 from minigen.plot import COLOURS, show_image, tile
 from minigen.random import Generator
 from minigen.train import fit
@@ -679,7 +679,7 @@ lesson.images(
 #
 # ## The engine's own
 #
-# `minigen.models.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample. The
+# `minigen.models.latent.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample. The
 # same weights give the same numbers:
 
 # %%
@@ -690,7 +690,7 @@ with minigen.no_grad():
         theirs.copy_(mine)
     same = array(ready.encode(x_test)[0]) - array(vae.posterior(x_test)[0])
     theirs = -array(ready.iwae(x_test, 20)).mean()
-print(f"\n  minigen.models.vae, same weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 {theirs:.2f} nats")
+print(f"\n  minigen.models.latent.vae, same weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 {theirs:.2f} nats")
 
 # %% [markdown]
 # With `--full` it shows what it can do on the classic benchmark: MNIST, 28x28 pixels that are 0 or 1 (drawn anew from

@@ -18,7 +18,9 @@ LAYERS = [
     ["nn", "optim"],
     ["checkpoint", "data", "metrics", "plot", "sampling", "text"],
     ["train", "amp", "capture", "distributed"],
-    ["models", "published"],
+    ["published"],
+    ["models"],
+    ["recipes"],
     ["bench", "checks", "warmup", "faults", "cli", "__main__", "lessons"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -18,14 +18,14 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from .. import nn
-from ..autograd import no_grad
-from ..errors import ArgumentError, ShapeError, expect
-from ..nn import functional as F
-from ..ops import creation
-from ..ops.elementary import exp, log, sigmoid
-from ..ops.joining import stack
-from ..ops.reduction import logsumexp
+from ... import nn
+from ...autograd import no_grad
+from ...errors import ArgumentError, ShapeError, expect
+from ...nn import functional as F
+from ...ops import creation
+from ...ops.elementary import exp, log, sigmoid
+from ...ops.joining import stack
+from ...ops.reduction import logsumexp
 
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}

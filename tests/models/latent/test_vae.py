@@ -7,7 +7,7 @@ import pytest
 
 import minigen
 from minigen.errors import ArgumentError, ShapeError
-from minigen.models.vae import VAE, VAEConfig, kl_to_standard
+from minigen.models.latent.vae import VAE, VAEConfig, kl_to_standard
 from minigen.random import Generator
 
 LEVELS = 5

@@ -1,0 +1,1 @@
+"""Diffusion models: noise is added in small steps, and a network learns to take it away."""

@@ -1,0 +1,1 @@
+"""Normalising flows: an invertible map between data and noise, with its exact density."""

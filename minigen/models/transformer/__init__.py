@@ -1,0 +1,1 @@
+"""Transformers: attention over the elements of a sequence."""

@@ -1,0 +1,1 @@
+"""Sampling: decoding of sequences and their caches, and the samplers of diffusion models."""
