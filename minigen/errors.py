@@ -12,6 +12,7 @@ MinigenError         every error below, so that one `except` catches them all
   CheckpointError    a file that is not a whole checkpoint
   DataError          data that cannot be read
   DownloadError      data that cannot be fetched
+  DistributedError   processes that do not work together  (also a RuntimeError)
 """
 
 import difflib
@@ -66,6 +67,10 @@ class DataError(MinigenError):
 
 class DownloadError(DataError):
     """Data that cannot be fetched, or that is not what was promised."""
+
+
+class DistributedError(MinigenError, RuntimeError):
+    """Processes that do not work together: one is missing, hangs, or does something else."""
 
 
 def describe(value):

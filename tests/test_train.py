@@ -103,6 +103,17 @@ def test_the_schedule_steps_once_a_step():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
 
 
+def test_a_plateau_schedule_follows_the_evaluations():
+    model, optimizer = parts()
+    plateau = optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    numbers = iter([3.0, 2.0, 2.0, 2.0, 2.0])
+    fit(model, squares, batches(), optimizer, steps=10, scheduler=plateau, every=2, progress=False,
+        evaluate=lambda m: {"accuracy": 1.0, "loss": next(numbers)})  # fmt: skip
+    assert optimizer.param_groups[0]["lr"] == 0.1 * 0.5
+    with pytest.raises(ArgumentError, match="follows an evaluation"):
+        fit(model, squares, batches(), optimizer, steps=1, scheduler=plateau, progress=False)
+
+
 def test_evaluation_does_not_change_training():
     """However often it is evaluated, and whatever evaluation draws, the run is the same."""
 

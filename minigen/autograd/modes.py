@@ -1,4 +1,5 @@
-"""Whether ops record, for this thread: `no_grad`, `enable_grad`; and whether NaNs are hunted: `detect_anomaly`."""
+"""Whether ops record, for this thread: `no_grad`, `enable_grad`; whether NaNs are hunted: `detect_anomaly`; and who
+watches gradients arrive at the leaves."""
 
 import contextlib
 import threading
@@ -10,6 +11,7 @@ class Mode(threading.local):
 
 mode = Mode()
 anomaly = False  # read by every op, so for all threads at once
+watcher = None  # .begin(roots) before a backward pass, .arrived(leaf) after each addition to a leaf's gradient
 
 
 class Recording(contextlib.ContextDecorator):

@@ -68,6 +68,8 @@ class Walk:
         """Walk back from [(tensor, gradient), ...]."""
         if self.targets is not None and self.outer is None:
             self.reach = _reaching(roots, self.leaves, self.stops)
+        if modes.watcher is not None and self.targets is None:
+            modes.watcher.begin(roots)
         recording = Recording(self.create_graph)
         with recording:
             for y, g in roots:
@@ -160,6 +162,8 @@ class Walk:
                 self.outer._send(leaf, g)
         else:
             accumulate(leaf, g)
+            if modes.watcher is not None:
+                modes.watcher.arrived(leaf)
 
     def _collect(self, node, g):
         """Keep the gradient of a target that `node` made. Whether it made one."""

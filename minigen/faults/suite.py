@@ -27,12 +27,6 @@ def tests(*paths):
     return run
 
 
-def not_covered(reason):
-    """A row that cannot be checked yet."""
-    return lambda count=None, seed=0: Finding(None, f"not covered yet: {reason}")
-
-
 downloads = tests("tests/data/test_download.py")
 archives = tests("tests/data/test_archive.py")
 kernel_cache = tests("tests/kernels/test_compile.py")
-ranks = not_covered("minigen.distributed does not exist")

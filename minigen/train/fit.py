@@ -8,8 +8,10 @@ import numpy as np
 from ..autograd import detect_anomaly, no_grad
 from ..checkpoint import find_non_finite
 from ..device import xp
+from ..distributed import DataParallel
 from ..errors import ArgumentError, NonFiniteError
 from ..nn.utils import clip_grad_norm_, clip_grad_value_
+from ..optim.lr_scheduler import ReduceLROnPlateau
 from .batches import Batches, length
 from .run import Run
 
@@ -32,22 +34,32 @@ def fit(
     resume=False,
     generator=None,
     progress=True,
+    group=None,
 ):
     """Train `model` until `steps` steps are done; returns the `Run`, which holds the losses.
 
     loss         loss(model, batch) -> a tensor of one number; or {"loss": it, "kl": ...}, and all are noted
     batches      a DataLoader or anything else to loop over, again and again; or a function that makes a batch
-    scheduler    a learning rate schedule, stepped after every step
+    scheduler    a learning rate schedule, stepped after every step; ReduceLROnPlateau after every evaluation, with its
+                 number (or "loss", or the first of a dict)
     ema          a moving average of the weights, updated after every step and evaluated in the model's place
     clip_norm    the largest norm of the whole gradient;  clip_value  the largest size of each of its numbers
     evaluate     evaluate(model) -> a number or a dict of numbers, every `every` steps, without gradients and in
                  eval mode. What it draws from the generators is put back: training does not notice it.
     every        steps between evaluations and between checkpoints; a tenth of `steps` if None
+    group        a distributed.Group: gradients are averaged over its processes, and the losses that are shown too.
+                 Give each its part of the batches: `group.shard(loader)`
     checkpoints, keep, resume, generator, progress    see `Run`
 
     Raises NonFiniteError when the loss or a gradient is NaN or Inf. It names the op that was the first to go bad;
     the weights and the last checkpoint are those of before.
     """
+    by_evaluation = isinstance(scheduler, ReduceLROnPlateau)
+    if by_evaluation and evaluate is None:
+        raise ArgumentError(
+            "fit: ReduceLROnPlateau follows an evaluation, and there is none\n"
+            "  give evaluate=, or a schedule that counts steps"
+        )
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "ema": ema, "data": Batches(batches)}
     parts = {name: part for name, part in parts.items() if part is not None}
     run = Run(
@@ -58,8 +70,11 @@ def fit(
         resume=resume,
         generator=generator,
         progress=progress,
+        group=group,
         **parts,
     )
+    alone = group is None or group.size == 1
+    parallel = contextlib.nullcontext() if alone else DataParallel(model, optimizer, group)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
     for step in run:
@@ -67,7 +82,8 @@ def fit(
         before = run.generator_states()
         optimizer.zero_grad()
         numbers = _numbers(loss(model, batch))
-        numbers["loss"].backward()
+        with parallel:
+            numbers["loss"].backward()
         if not _finite(numbers["loss"], parameters):
             run.restore_generators(before)
             raise _explained(run, step, model, loss, batch)
@@ -76,13 +92,18 @@ def fit(
         if clip_norm is not None:
             clip_grad_norm_(parameters, clip_norm)
         optimizer.step()
-        if scheduler is not None:
+        if scheduler is not None and not by_evaluation:
             scheduler.step()
         if ema is not None:
             ema.update()
+        if not alone:
+            numbers = {name: group.mean(number.item()) for name, number in numbers.items()}
         run.log(samples=length(batch), **numbers)
         if evaluate is not None and run.due(step):
             run.evaluated(_evaluated(evaluate, model, ema, run))
+            if by_evaluation:
+                found = run.evaluations[-1][1]
+                scheduler.step(found.get("loss", next(iter(found.values()))))
     return run
 
 

@@ -28,6 +28,7 @@ class Run:
                  from that one. False starts anew: what an earlier run left there moves to `<folder>/previous`.
     generator    a Generator, or a dict of them, that the loop draws from. The default one is always saved too.
     progress     a bar with the loss, samples a second and the time left, and a line for each evaluation
+    group        a distributed.Group: rank 0 saves and shows, all resume, and a signal to one stops all after the same step
     parts        what the run is made of, by name: all that has `state_dict()` and `load_state_dict()`
 
         run = Run(2000, checkpoints="runs/gan", g=g, d=d, g_optimizer=g_optimizer, d_optimizer=d_optimizer)
@@ -52,6 +53,7 @@ class Run:
         resume=False,
         generator=None,
         progress=True,
+        group=None,
         **parts,
     ):
         if type(steps) is not int or steps < 0:
@@ -68,14 +70,16 @@ class Run:
         given = generator if isinstance(generator, dict) else {} if generator is None else {"generator": generator}
         self.generators = {"default": random.default_generator, **given}
         self.folder = None if checkpoints is None else Checkpoints(checkpoints, keep=keep)
-        self.progress = progress
+        self.group = group
+        self.writes = group is None or group.is_first
+        self.progress = progress and self.writes
         self.step, self.path = 0, None
         self.history, self.evaluations = {}, []
         self._signal = self._screen = None
         self._samples = self._saved = None
         if resume:
             self._resume(resume)
-        elif self.folder is not None and self.folder.set_aside() and progress:
+        elif self.folder is not None and self.writes and self.folder.set_aside() and progress:
             print(f"what an earlier run left in {checkpoints} is now in its folder `previous`", file=sys.stderr)
 
     @property
@@ -86,7 +90,7 @@ class Run:
     def __iter__(self):
         self._screen = Screen(self.steps, self.step, self.progress)
         with contextlib.closing(self._screen), self._signals():
-            while self.step < self.steps and self._signal is None:
+            while self.step < self.steps and not self._stopping():
                 yield self.step + 1
                 self.step += 1
                 self._screen.step({name: numbers[-1] for name, numbers in self.history.items()}, self._samples)
@@ -134,6 +138,9 @@ class Run:
         """Save a checkpoint of the last step. Raises NonFiniteError, and saves nothing, if a weight is NaN or Inf."""
         if self.folder is None:
             return
+        self._saved = self.step
+        if not self.writes:
+            return
         for name, part in self.parts.items():
             bad = find_non_finite(part) if hasattr(part, "named_parameters") else None
             if bad is not None:
@@ -141,7 +148,6 @@ class Run:
                     f"step {self.step}: {name}.{bad} is NaN or Inf, so nothing is saved\n  {self.last_good()}"
                 )
         self.path = self.folder.save(self.step, self.state())
-        self._saved = self.step
 
     def last_good(self):
         """A few words that name the last checkpoint."""
@@ -166,7 +172,7 @@ class Run:
         self.step, self.path = state["step"], path
         self.history = {name: array("d", numbers) for name, numbers in state["history"].items()}
         self.evaluations = state["evaluations"]
-        if self.folder is not None:
+        if self.folder is not None and self.writes:
             self.folder.set_aside(after=self.step)
         if self.progress:
             print(f"going on from {path}, after step {self.step:,} of {self.steps:,}", file=sys.stderr)
@@ -196,6 +202,12 @@ class Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _stopping(self):
+        """Whether a signal came, to this process or, in a group, to any."""
+        if self.group is not None and self.group.size > 1:
+            self._signal = int(self.group.maximum(self._signal or 0)) or None
+        return self._signal is not None
+
     def _noted(self, number, frame):
         if self._signal is not None:
             raise KeyboardInterrupt
@@ -210,5 +222,6 @@ class Run:
             text += "; nothing is saved, as no folder for checkpoints was given"
         else:
             text += f", saved as {self.path}\n  go on with  --resume {self.path}  or, in code, resume=True"
-        print(text, file=sys.stderr)
+        if self.writes:
+            print(text, file=sys.stderr)
         return KeyboardInterrupt() if in_notebook() else Interrupted(128 + number)

