@@ -21,7 +21,8 @@ from .score import Finding, scratch
 
 # Changes that make no difference to any result, by a pattern of the line they stand in: {pattern: why}
 EXPLAINED = {
-    r"(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
+    r"(?i)(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
+    r"\bk - 1\b.*->.*\(k\)": "partition at the next place puts the same values in front",
 }
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult}

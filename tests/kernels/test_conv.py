@@ -73,6 +73,12 @@ def test_places_that_do_not_fill_the_last_block(monkeypatch):
         check(3, C, O, (11, 4), (2, 2), (2, 1), (0, 1), (1, 2))
 
 
+def test_few_places_and_many_outputs_are_shared_out():
+    for groups in (1, 2):
+        check(1, 6 * groups, 260 * groups, (5, 6), (3, 3), (1, 1), (1, 1), (1, 1), groups)
+        check(1, 260 * groups, 6 * groups, (3, 4), (2, 2), (2, 2), (0, 0), (1, 1), groups)
+
+
 def test_one_place_and_one_tap():
     for C, O, groups in CHANNELS:
         check(1, C, O, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1), groups)
