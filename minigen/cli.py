@@ -41,6 +41,27 @@ def run(argv):
     return 0
 
 
+def train(argv):
+    """Train a model on your own pictures or text."""
+    from .recipes import commands
+
+    return commands.train(argv)
+
+
+def sample(argv):
+    """Draw pictures from a trained model."""
+    from .recipes import commands
+
+    return commands.sample(argv)
+
+
+def generate(argv):
+    """Write text with a language model."""
+    from .recipes import commands
+
+    return commands.generate(argv)
+
+
 def check(argv):
     """Check every gradient against differences (or, with --faults, the reliability scorecard)."""
     if "--faults" in argv:
@@ -77,7 +98,7 @@ def bench(argv):
     return package.main(argv)
 
 
-COMMANDS = {function.__name__: function for function in (lessons, run, check, warmup, info, bench)}
+COMMANDS = {function.__name__: function for function in (lessons, run, train, sample, generate, check, warmup, info, bench)}
 
 
 def _no_arguments(command, argv):

@@ -28,7 +28,8 @@ def turn(x, y):
         for begin in range(0, C, 16):
             end = min(C, begin + 16)
             for c in range(begin, end):
-                row = source[(n * C + c) * P + first : (n * C + c) * P + last]
+                at = (n * C + c) * P
+                row = source[at + first : at + last]
                 to = square[c - begin]
                 for i in range(last - first):
                     to[i] = row[i]

@@ -22,6 +22,8 @@ from .score import Finding, scratch
 # Changes that make no difference to any result, by a pattern of the line they stand in: {pattern: why}
 EXPLAINED = {
     r"(?i)(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
+    r"\+ step - 1\b": "the number of pieces, rounded up: further ones are empty",
+    r"\.size >=? \d+": "whether the work is worth a second thread",
     r"\bk - 1\b.*->.*\(k\)": "partition at the next place puts the same values in front",
 }
 
