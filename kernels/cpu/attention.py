@@ -34,7 +34,7 @@ from .vector_math import exp, log
 F = np.float32
 NEGATIVE = F(-np.inf)
 ROWS = 64  # queries a block: (ROWS, S) scores stay in the L2 cache up to S of about 2000
-NOTHING = np.empty((0, 0, 0, 0), np.float32)
+NOTHING = np.empty((0, 0, 1, 1), np.float32)  # empty, and yet NOTHING[:, :, 0, 0] lies inside it
 
 
 @inline_sums

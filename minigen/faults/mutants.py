@@ -24,6 +24,9 @@ EXPLAINED = {
     r"(?i)(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
     r"\+ step - 1\b": "the number of pieces, rounded up: further ones are empty",
     r"\.size >=? \d+": "whether the work is worth a second thread",
+    r"[mn] > k  ->": "at equality there is nothing to add",
+    r"-?K // parts": "how deep a piece of a product is, not what it adds up to",
+    r"value\(x\) > 0  ->": "at 0 both branches are 0",
     r"\bk - 1\b.*->.*\(k\)": "partition at the next place puts the same values in front",
 }
 
@@ -90,7 +93,13 @@ def run_tests(folder, tests, timeout):
             [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not torch"]
             + [test for test in tests if (folder / test).exists()],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(folder)},
+            # Kernels that look outside their arrays are caught too; compiled so, they have a cache of their own.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(folder),
+                "NUMBA_BOUNDSCHECK": "1",
+                "MINIGEN_CACHE": str(folder / ".kernels"),
+            },
             capture_output=True,
             text=True,
             timeout=timeout,

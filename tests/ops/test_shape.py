@@ -218,3 +218,14 @@ def test_iterating_gives_slices_with_one_node_for_all():
     assert len(rows) == 3 and rows[0].node is rows[2].node
     gradients_are_right(lambda x: minigen.stack([row * i for i, row in enumerate(x)]), array(3, 2))
     assert list(Tensor(np.zeros((0, 2)))) == []
+
+
+@pytest.mark.parametrize("name", ["atleast_1d", "atleast_2d", "atleast_3d"])
+def test_atleast_takes_one_several_or_a_list(name):
+    ours, numpys = getattr(minigen, name), getattr(np, name)
+    arrays = [array(), array(3), array(2, 3)]
+    for found in (ours(*map(Tensor, arrays)), ours([Tensor(a) for a in arrays])):
+        assert isinstance(found, tuple)
+        for x, expected in zip(found, numpys(*arrays)):
+            np.testing.assert_array_equal(x.data, expected)
+    np.testing.assert_array_equal(ours(Tensor(arrays[1])).data, numpys(arrays[1]))
