@@ -1,6 +1,7 @@
 """The command lines of `minigen train`, `minigen sample` and `minigen generate`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -157,10 +158,8 @@ def _change(text):
     """`latent=32` as ("latent", 32); what is no JSON is a string, a list a tuple."""
     name, equals, value = text.partition("=")
     expect(bool(equals and name.isidentifier()), f"--set {text}: write --set field=value", error=ArgumentError)
-    try:
+    with contextlib.suppress(ValueError):
         value = json.loads(value)
-    except ValueError:
-        pass
     return name, value
 
 

@@ -58,9 +58,6 @@ class Pictures:
         x, labels = folder.batch(rows)
         return np.rint(x * 255).astype(np.uint8), labels
 
-    def __repr__(self):
-        return f"<{len(self.train[0])} pictures {self.shape}, {len(self.classes)} classes, {len(self.held_out[0])} held out>"
-
 
 def save_grid(path, pictures, columns=None):
     """Pictures (N, C, H, W) in [0, 1] as one file, pixel for pixel, enlarged where they are small. Returns the path.

@@ -32,7 +32,7 @@ EVALUATIONS = 20  # of a run, where the reader does not say how often
 class Options:
     """What a run is asked to do. None: what the recipe says.
 
-    data                    a folder of images or a text file; None: the bundled digits, or the standard library's source
+    data                    a folder of images or a text file; None: bundled digits, or the standard library's source
     size, channels          of pictures: pixels a side, and 1 or 3
     context                 of texts: how many symbols the model sees at once
     tokenizer, vocabulary   of texts: "characters", or "bpe" with so many symbols
@@ -96,7 +96,7 @@ def train(options, folder, *, resume=False, device="cpu", progress=True):
     note = _Note(recipe, data, folder, options, begin, every, steps, f"steps of {batch}, Adam with rate {lr:g}")
     run = recipe.fit(
         model, batches, data, lr=lr, steps=steps, every=every, evaluate=note, checkpoints=folder / "training",
-        resume=resume, generator={"data": generator}, progress=progress,
+        resume=resume, generator=generator, progress=progress,
     )  # fmt: skip
     if progress:
         more = f"minigen sample {folder} --out grid.png" if recipe.kind == "images" else f"minigen generate {folder}"

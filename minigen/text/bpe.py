@@ -8,6 +8,7 @@ own, and repeat. What is learned is the list of pairs, in order. To encode a wor
 """
 
 import heapq
+import itertools
 from collections import defaultdict
 
 
@@ -23,7 +24,7 @@ def learn(words, symbols, count, least=2):
     words, weights = [list(word) for word in words], list(words.values())
     total, where = defaultdict(int), defaultdict(set)  # of each pair: how often, and in which words
     for i, word in enumerate(words):
-        for pair in zip(word, word[1:]):
+        for pair in itertools.pairwise(word):
             total[pair] += weights[i]
             where[pair].add(i)
     heap = [(-often, pair) for pair, often in total.items()]
@@ -41,10 +42,10 @@ def learn(words, symbols, count, least=2):
         merges.append(pair)
         for i in where.pop(pair):
             word = words[i]
-            for old in zip(word, word[1:]):
+            for old in itertools.pairwise(word):
                 total[old] -= weights[i]
             word[:] = merged(word, pair, made)
-            for new in zip(word, word[1:]):
+            for new in itertools.pairwise(word):
                 total[new] += weights[i]
                 where[new].add(i)
                 if made in new:

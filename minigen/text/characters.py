@@ -38,7 +38,7 @@ class Characters:
         except KeyError as unknown:
             place = text.index(unknown.args[0])
             raise DataError(
-                f"encode: {unknown.args[0]!r}, character {place} of the text, is none of the {len(self)} that are known\n"
+                f"encode: {unknown.args[0]!r}, character {place} of the text, is none of the {len(self)} known\n"
                 f"  they are {self.characters[:100]!r}" + (" and more" if len(self) > 100 else "")
             ) from None
 

@@ -38,8 +38,8 @@ def named(text):
     try:
         return "".join([NAMES[byte] for byte in text.encode("utf-8")])
     except UnicodeEncodeError as fault:
-        wrong = ascii(text[fault.start])
-        raise DataError(f"encode: the text holds {wrong}, half of a pair of surrogates, which is no character") from None
+        half = ascii(text[fault.start])
+        raise DataError(f"encode: {half} is half of a pair of surrogates, and by itself no character") from None
 
 
 def cut(text):

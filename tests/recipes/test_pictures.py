@@ -12,7 +12,6 @@ from PIL import Image
 
 from minigen import checkpoint
 from minigen.published import load
-
 from minigen.recipes.pictures import Pictures, save_grid
 
 FAMILIES = ["vae", "dcgan", "pixelcnn", "glow", "diffusion"]

@@ -1,5 +1,6 @@
 """Byte-pair encoding on plain symbols: learning and applying, against the words of the definition."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -14,7 +15,7 @@ def learned_plainly(words, symbols, count, least=2):
     for made in range(symbols, symbols + count):
         pairs = Counter()
         for word, often in words.items():
-            for pair in zip(word, word[1:]):
+            for pair in itertools.pairwise(word):
                 pairs[pair] += often
         if not pairs:
             break
@@ -32,7 +33,7 @@ def learned_plainly(words, symbols, count, least=2):
 def applied_plainly(word, ranks):
     word = list(word)
     while True:
-        known = [(ranks[pair][0], pair) for pair in zip(word, word[1:]) if pair in ranks]
+        known = [(ranks[pair][0], pair) for pair in itertools.pairwise(word) if pair in ranks]
         if not known:
             return word
         _, pair = min(known)
