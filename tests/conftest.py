@@ -17,6 +17,8 @@ def pytest_collection_modifyitems(config, items):
     reasons = {}
     if not config.getoption("--slow"):
         reasons["slow"] = "takes minutes: run with --slow"
+    if not minigen.kernels.enabled():
+        reasons["kernels"] = "is about kernels, and they are off"
     if not minigen.cuda_available():
         reasons["gpu"] = "needs a CUDA GPU and CuPy"
     if importlib.util.find_spec("torch") is None:

@@ -10,6 +10,8 @@ recursion over frames: forward from the first (alpha), or backward from the last
 how likely each state is at each frame, given the target, and that is the gradient.
 """
 
+import math
+
 import numpy as np
 
 from ..autograd import op
@@ -151,7 +153,9 @@ def _(log_probs, targets, input_lengths, target_lengths, blank):
         scale = where(value(scale) > 0, scale, 1.0)
         alpha, total = new / scale, total + log(scale)
     ends = _ends(symbols, target_lengths).astype(dtype)
-    return -(log(sum(alpha * ends, 1)) + reshape(total, (-1,)))
+    chance = sum(alpha * ends, 1)
+    reached = value(chance) > 0  # an infinite loss has no gradient
+    return where(reached, -(log(where(reached, chance, 1.0)) + reshape(total, (-1,))), math.inf)
 
 
 def _padded(targets, lengths, lib):

@@ -62,6 +62,7 @@ def test_kernel_equals_definition(name, shape):
     kernel_equals_definition(FUSED[name][0], draw(*shape, low=-8, high=8))
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_any_strides_and_the_memory_order_stays(name):
     function, _ = FUSED[name]

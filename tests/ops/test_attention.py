@@ -68,6 +68,7 @@ def test_kernel_equals_definition(T, S, causal):
     kernel_equals_definition(lambda q, k, v: attend(q, k, v, Tensor(allowed), is_causal=causal), q, k, v)
 
 
+@pytest.mark.kernels
 def test_kernel_reads_views_of_one_projection_and_leaves_heads_side_by_side():
     packed = draw(2, 10, 3, 4, 8)
 

@@ -68,6 +68,7 @@ def test_layer_norm_of_strided_input():
         kernel_equals_definition(lambda x, w, b: F.layer_norm(x, 40, w, b), view, w, b)
 
 
+@pytest.mark.kernels
 def test_a_large_mean_loses_no_digits():
     """Sums of x and x**2 would: (1e4)**2 has no room for a variance of 1 in float32."""
     x = (normal(50, 64) + 1e4).astype(np.float32)
@@ -126,6 +127,7 @@ def test_kernels_in_both_memory_orders(shape, memory):
             kernel_equals_definition(lambda x, w, b: F.instance_norm(x, None, None, w, b), x, w, b)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("memory", [lambda x: x, channels_last], ids=["nchw", "channels last"])
 def test_the_memory_order_stays(memory):
     x = Tensor(memory(normal(4, 8, 6, 5).astype(np.float32)), requires_grad=True)

@@ -109,6 +109,7 @@ def test_ties_and_nans(dtype):
         assert t.grad.data.sum() == 2 * order.shape[1]
 
 
+@pytest.mark.kernels
 def test_results_keep_channels_last():
     x = Tensor(channels_last(draw(2, 8, 6, 6).astype(np.float32)), requires_grad=True)
     y = pooling.max_pool2d(x, 2)
