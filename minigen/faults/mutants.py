@@ -22,10 +22,12 @@ from .score import Finding, scratch
 # Changes that make no difference to any result, by a pattern of the line they stand in: {pattern: why}
 EXPLAINED = {
     r"(?i)(chunk|block|tile|panel|rows_at_once|unroll)": "how the work is cut up, not what is computed",
-    r"\+ step - 1\b": "the number of pieces, rounded up: further ones are empty",
-    r"\.size >=? \d+": "whether the work is worth a second thread",
+    r"\+ (step|[A-Z]+) - 1\b": "the number of pieces, rounded up: further ones are empty",
+    r"\.size >=? \d{3,}": "whether the work is worth a second thread",
+    r"^size - 1  ->": "local response norm: one more channel of zeros, which no window reaches",
     r"[mn] > k  ->": "at equality there is nothing to add",
     r"-?K // parts": "how deep a piece of a product is, not what it adds up to",
+    r"d <= delta|abs\(d\) < beta": "where two formulas meet they agree",
     r"value\(x\) > 0  ->": "at 0 both branches are 0",
     r"\bk - 1\b.*->.*\(k\)": "partition at the next place puts the same values in front",
 }

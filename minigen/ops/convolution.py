@@ -107,7 +107,8 @@ def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """input (N, C, L) or (C, L), weight (O, C / groups, k), bias (O,) -> (N, O, L') or (O, L').
 
     stride    steps from window to window
-    padding   zeros before and after: a number, "valid" (none), or "same" (so many that L' = L; stride 1 only)
+    padding   zeros before and after: a number, "valid" (none), or "same" (so many that L' = L; stride 1 only). A pair
+              (before, after) in a number's place where the sides differ; -1 leaves out an element
     dilation  steps from tap to tap inside a window
     groups    parts into which the channels are split; each sees its own part of the input only
 
@@ -142,9 +143,20 @@ def _conv(name, dims, x, weight, bias, stride, padding, dilation, groups):
     dilation = per_dim(name, "dilation", dilation, dims, least=1)
     if isinstance(padding, str):
         padding, x = _named_padding(name, padding, x, kernel, stride, dilation)
-    padding = per_dim(name, "padding", padding, dims)
-    size = [window_count(name, *line) for line in zip(x.shape[2:], kernel, stride, padding, dilation)]
-    return unbatched(_convolve(x, weight, bias, tuple(size), Window(stride, padding, dilation, groups)), had_batch)
+    before, after = _sides(name, padding, dims)
+    lines = zip(x.shape[2:], kernel, stride, before, after, dilation)
+    size = [window_count(name, n - a + b, k, s, a, d) for n, k, s, a, b, d in lines]  # so n + a + b in all
+    return unbatched(_convolve(x, weight, bias, tuple(size), Window(stride, before, dilation, groups)), had_batch)
+
+
+def _sides(name, padding, dims):
+    """`padding`, a number or a pair for each dimension, as what stands before and after: two tuples of `dims`."""
+    if not isinstance(padding, (tuple, list)) or not any([isinstance(side, (tuple, list)) for side in padding]):
+        return (per_dim(name, "padding", padding, dims),) * 2
+    expect(len(padding) == dims, f"{name}: padding has a number or a pair for each dimension", padding,
+           error=ArgumentError)  # fmt: skip
+    pairs = [per_dim(name, "padding", side, 2, least=-math.inf) for side in padding]
+    return tuple(zip(*pairs))
 
 
 def _named_padding(name, padding, x, kernel, stride, dilation):

@@ -11,6 +11,7 @@ import minigen
 from minigen import Tensor, autograd, kernels
 from minigen.errors import ArgumentError, DtypeError, ShapeError
 from minigen.ops import convolution
+from minigen.ops.padding import pad
 
 random = np.random.default_rng(0)
 CONV = convolution.conv1d, convolution.conv2d, convolution.conv3d
@@ -120,11 +121,12 @@ def test_kernel_on_larger_work():
     kernel_equals_definition(lambda x, w: convolution.conv1d(x, w, dilation=3), draw(2, 6, 5000), draw(7, 6, 4))
 
 
-def test_one_number_for_each_dimension():
-    x, w = draw(2, 3, 7, 9, 8), draw(4, 3, 2, 3, 1)
+@pytest.mark.parametrize(("C", "O"), [(3, 4), (6, 8), (6, 2), (2, 7), (9, 1)])
+def test_one_number_for_each_dimension(C, O):
+    x, w = draw(2, C, 7, 9, 8), draw(O, C, 2, 3, 1)
     options = {"stride": (1, 2, 3), "padding": (1, 0, 2), "dilation": (2, 1, 1)}
     kernel_equals_definition(lambda x, w: convolution.conv3d(x, w, **options), x, w)
-    w = draw(3, 4, 2, 3, 1)
+    w = draw(C, O, 2, 3, 1)
     more = {**options, "output_padding": (1, 1, 2)}
     kernel_equals_definition(lambda x, w: convolution.conv_transpose3d(x, w, **more), x, w)
 
@@ -146,6 +148,7 @@ def test_kernel_takes_any_memory_order(C, O):
             kernel_equals_definition(lambda x, w: convolution.conv_transpose2d(x, w, stride=2), x, w)
 
 
+@pytest.mark.kernels
 def test_results_lie_channels_last_and_are_read_so_without_a_copy():
     x, w = Tensor(draw(2, 6, 8, 8).astype(np.float32)), Tensor(draw(6, 6, 3, 3).astype(np.float32))
     y = convolution.conv2d(x, w, padding=1)
@@ -177,6 +180,23 @@ def test_padding_by_name():
         kernel_equals_definition(partial(convolution.conv2d, padding="same", dilation=d), x, w)
     valid = convolution.conv2d(Tensor(x), Tensor(draw(3, 2, 3, 3)), padding="valid")
     assert valid.shape == (1, 3, 7, 6)
+
+
+@pytest.mark.parametrize("C, O", [(1, 3), (8, 6), (8, 1)])
+def test_padding_that_differs_on_the_two_sides(C, O):
+    """A pair (before, after) in the number's place: causal convolutions need zeros on one side only."""
+    x = draw(2, C, 6, 7)
+    for rows, columns, stride in [((2, -1), (1, 1), 1), ((0, 0), (2, -1), 1), (1, (3, 0), 2), ((-1, 3), (-2, 1), 1)]:
+        w, b = draw(O, C, 2, 3), draw(O)
+        f = partial(convolution.conv2d, padding=(rows, columns), stride=stride)
+        before = [(side, side) if isinstance(side, int) else side for side in (columns, rows)]
+        bordered = pad(Tensor(x), [width for pair in before for width in pair])
+        y = convolution.conv2d(bordered, Tensor(w), Tensor(b), stride=stride).numpy()
+        np.testing.assert_allclose(f(Tensor(x), Tensor(w), Tensor(b)).numpy(), y, atol=1e-12)
+        kernel_equals_definition(f, x, w, b)
+    gradients_are_right(partial(convolution.conv2d, padding=((2, -1), (1, 0))), x[:1], draw(O, C, 2, 2), draw(O))
+    with pytest.raises(ArgumentError, match="a number or a pair for each dimension"):
+        convolution.conv2d(Tensor(x), Tensor(w), padding=((1, 0),))
 
 
 @pytest.mark.parametrize("C, O, groups", [(2, 3, 1), (4, 2, 2), (3, 3, 3)])
