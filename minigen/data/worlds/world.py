@@ -121,6 +121,7 @@ class ModeCount:
     total     number of modes
     kl        KL(the samples' histogram over modes || the world's own), in nats: 0 when every mode gets its due.
               A finite sample of the world itself has about (total - 1) / (2 n), so compare with that.
+    weights   the world's own probability of each mode
     """
 
     counts: np.ndarray
@@ -128,6 +129,7 @@ class ModeCount:
     hit: int
     total: int
     kl: float
+    weights: np.ndarray
 
     @classmethod
     def of(cls, nearest, near, weights):
@@ -139,7 +141,7 @@ class ModeCount:
             kl = float((share[seen] * np.log(share[seen] / weights[seen])).sum())
         else:
             kl = float("inf")
-        return cls(counts, float(near.mean()) if near.size else 0.0, int((counts > 0).sum()), len(weights), kl)
+        return cls(counts, float(near.mean()) if near.size else 0.0, int((counts > 0).sum()), len(weights), kl, weights)
 
 
 def truth_generator():

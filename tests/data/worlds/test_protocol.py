@@ -9,8 +9,10 @@ import pytest
 
 import minigen
 from minigen.data.worlds import (
+    AutoregressiveSeries,
     Estimate,
     GaussianMixture,
+    GrammarText,
     HiddenMarkovText,
     MarkovText,
     NoisedTemplates,
@@ -30,6 +32,9 @@ WORLDS = {
     "sprites": Sprites(8),
     "noised sprites": Sprites(8).noised(0.5, 0.5),
     "Markov": MarkovText.random(symbols=3, order=2, length=12),
+    "autoregressive": AutoregressiveSeries(length=12),
+    "grammar": GrammarText(length=12),
+    "grammar, letters": GrammarText(length=12, write="characters", begin="story"),
     "hidden Markov": HiddenMarkovText.random(states=3, symbols=4, length=12),
 }
 
@@ -74,7 +79,7 @@ def test_a_truth_moves_no_stream(world):
 
 
 def test_posterior_adds_up_to_one(world):
-    if isinstance(world, NoisedTemplates):  # its hidden cause is a whole image
+    if isinstance(world, NoisedTemplates | AutoregressiveSeries):  # hidden causes that are not one of so many
         return
     x = world.sample(5, Generator(0))
     np.testing.assert_allclose(world.posterior(x).sum(-1), 1)
