@@ -21,7 +21,7 @@ from pathlib import Path
 from ..errors import ArgumentError, CheckpointError, DataError, expect
 from ..jsonfile import read_json, read_text, write_json
 from . import bpe
-from .pieces import BYTES, NAMES, cut, named
+from .pieces import BYTES, NAMES, SPACE, cut, named
 
 END = "<|endoftext|>"
 KEPT = 100_000  # pieces whose symbols are remembered: words come again and again
@@ -34,13 +34,15 @@ class ByteBPE:
     merges       [(left symbol, right symbol), ...] in the order in which they were learned
     specials     {text: number}: texts that are one symbol whatever is in them, like <|endoftext|>
     prefix       put a space before a text that has none (RoBERTa does where words are given one by one)
+    strips       {special: (left, right)}: those that take the white space on that side with them (RoBERTa's <mask>)
 
-    len(tokenizer) is the size of the vocabulary. Raises DataError for a vocabulary that is not whole.
+    len(tokenizer) is the size of the vocabulary. What a model wants around a text (<s>, </s>) is not added here.
+    Raises DataError for a vocabulary that is not whole.
     """
 
-    def __init__(self, vocabulary, merges, specials=None, prefix=False):
+    def __init__(self, vocabulary, merges, specials=None, prefix=False, strips=None):
         self.vocabulary, self.merges = dict(vocabulary), [tuple(pair) for pair in merges]
-        self.specials, self.prefix = dict(specials or {}), prefix
+        self.specials, self.prefix, self.strips = dict(specials or {}), prefix, dict(strips or {})
         self.symbols = {number: symbol for symbol, number in self.vocabulary.items()}
         self.symbols.update({number: text for text, number in self.specials.items()})
         expect(len(self.symbols) == len(self.vocabulary | self.specials), "ByteBPE: two symbols have one number",
@@ -74,10 +76,17 @@ class ByteBPE:
         expect(isinstance(text, str), "encode: takes a string", text, error=ArgumentError)
         found, place = [], 0
         for match in self._special.finditer(text) if self._special and specials else ():
-            found += self._encode(text[place : match.start()])
+            left, right = self.strips.get(match[0], (False, False))
+            before = text[place : match.start()]
+            found += self._encode(re.sub(f"[{SPACE}]+$", "", before) if left else before)
             found.append(self.specials[match[0]])
-            place = match.end()
+            place = re.compile(f"[{SPACE}]*").match(text, match.end()).end() if right else match.end()
         return found + self._encode(text[place:])
+
+    def encode_bytes(self, data):
+        """The numbers of the symbols of any bytes, text or not, a list: their `bytes_of`, joined, are the bytes."""
+        text = bytes(data).decode("utf-8", "surrogateescape")
+        return [number for piece in cut(text) for number in self._merge(piece, "surrogateescape")]
 
     def tokens(self, text):
         """The symbols themselves, in byte names."""
@@ -105,12 +114,12 @@ class ByteBPE:
         return bytes([BYTES[name] for name in symbol])
 
     def _encode(self, text):
-        if self.prefix and text and not text[0].isspace():
+        if self.prefix and text and text[0] != " ":
             text = " " + text
         return [number for piece in cut(text) for number in self._symbols_of(piece)]
 
-    def _merge(self, piece):
-        names = named(piece)
+    def _merge(self, piece, errors="strict"):
+        names = named(piece, errors)
         if missing := next((name for name in names if name not in self.vocabulary), None):
             raise DataError(f"encode: the vocabulary has no symbol for byte {BYTES[missing]} (in {piece[:30]!r})")
         return tuple(bpe.apply([self.vocabulary[name] for name in names], self._ranks))
@@ -178,14 +187,20 @@ class ByteBPE:
         pairs = model.get("merges")
         if isinstance(pairs, list):
             pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in pairs]
-        specials, added = {}, whole.get("added_tokens") or []
+        specials, strips, added = {}, {}, whole.get("added_tokens") or []
         for token in added if isinstance(added, list) else [None]:
             good = isinstance(token, dict) and type(token.get("content")) is str and type(token.get("id")) is int
             expect(good and token["content"], f"{path}: added_tokens are objects with content and id",
                    error=CheckpointError)  # fmt: skip
-            specials[token["content"]] = token["id"]
+            content, flags = token["content"], [token.get(key, False) for key in ("lstrip", "rstrip", "single_word")]
+            expect(all(type(flag) is bool for flag in flags) and not flags[2],
+                   f"{path}: {content[:60]!r}: lstrip and rstrip are true or false, and single_word is false",
+                   error=CheckpointError)  # fmt: skip
+            specials[content] = token["id"]
+            if flags[0] or flags[1]:
+                strips[content] = flags[0], flags[1]
         prefix = before.get("add_prefix_space", False)
-        return cls(_vocabulary(model.get("vocab"), path), _pairs(pairs, path), specials, prefix is True)
+        return cls(_vocabulary(model.get("vocab"), path), _pairs(pairs, path), specials, prefix is True, strips)
 
     @classmethod
     def _from_pair(cls, path):
@@ -198,7 +213,11 @@ class ByteBPE:
     def save(self, folder):
         """Write `folder`/tokenizer.json, in the published form. Returns the path."""
         byte_level = {"type": "ByteLevel", "add_prefix_space": self.prefix, "trim_offsets": True, "use_regex": True}
-        plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        plain = {"single_word": False, "normalized": False, "special": True}
+        added = []
+        for text, i in sorted(self.specials.items(), key=lambda pair: pair[1]):
+            left, right = self.strips.get(text, (False, False))
+            added.append({"id": i, "content": text, "lstrip": left, "rstrip": right, **plain})
         path = Path(folder) / "tokenizer.json"
         write_json(
             path,
@@ -206,9 +225,7 @@ class ByteBPE:
                 "version": "1.0",
                 "truncation": None,
                 "padding": None,
-                "added_tokens": [
-                    {"id": i, "content": text, **plain} for text, i in sorted(self.specials.items(), key=lambda x: x[1])
-                ],
+                "added_tokens": added,
                 "normalizer": None,
                 "pre_tokenizer": byte_level,
                 "post_processor": None,

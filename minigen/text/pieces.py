@@ -33,10 +33,10 @@ NAMES = _names()
 BYTES = {name: byte for byte, name in NAMES.items()}
 
 
-def named(text):
-    """The UTF-8 bytes of a text by their names: "hé" -> "hÃ©"."""
+def named(text, errors="strict"):
+    """The UTF-8 bytes of a text by their names: "hé" -> "hÃ©". `errors` as in str.encode."""
     try:
-        return "".join([NAMES[byte] for byte in text.encode("utf-8")])
+        return "".join([NAMES[byte] for byte in text.encode("utf-8", errors)])
     except UnicodeEncodeError as fault:
         half = ascii(text[fault.start])
         raise DataError(f"encode: {half} is half of a pair of surrogates, and by itself no character") from None

@@ -1,5 +1,6 @@
 """GPT-2's tokenizer: what it cuts, that nothing is lost, its files, and files that are broken."""
 
+import contextlib
 import json
 
 import pytest
@@ -70,6 +71,34 @@ def test_specials(tokenizer):
     assert tokenizer.decode([end]) == "<|endoftext|>"
 
 
+def test_specials_that_take_white_space_with_them(tokenizer, tmp_path):
+    specials = {**tokenizer.specials, "<mask>": 300, "<mask>>": 301, "<r>": 302}
+    strips = {"<mask>": (True, False), "<r>": (False, True)}
+    tokenizer = ByteBPE(tokenizer.vocabulary, tokenizer.merges, specials, strips=strips)
+    plain = tokenizer.encode
+    assert plain("the \n<mask> fox") == [*plain("the"), 300, *plain(" fox")]
+    assert plain("the <mask>> fox") == [*plain("the "), 301, *plain(" fox")]
+    tokenizer.save(tmp_path)
+    again = ByteBPE.from_file(tmp_path)
+    assert plain("the <r>  <mask> \n") == [*plain("the "), 302, 300, *plain(" \n")]
+    assert again.strips == strips and again.encode("a <mask>") == plain("a <mask>")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=40))
+def test_any_bytes_come_back(tokenizer, data):
+    ids = tokenizer.encode_bytes(data)
+    assert b"".join(map(tokenizer.bytes_of, ids)) == data
+    with contextlib.suppress(UnicodeDecodeError):
+        assert ids == tokenizer.encode(data.decode("utf-8"), specials=False)
+
+
+def test_bytes_that_are_no_text_do_not_open_a_way_for_half_characters(tokenizer):
+    assert tokenizer.encode_bytes(b"\xff") and tokenizer.encode_bytes(b"a\xff")
+    with pytest.raises(DataError, match="half of a pair"):
+        tokenizer.encode("\udcff")
+
+
 def test_frequent_words_become_one_symbol(tokenizer):
     assert ByteBPE.train(TEXT, 360).tokens("the quick brown") == ["the", "Ġquick", "Ġbrown"]
     assert all(len(tokenizer.tokens(chr(c))) == 1 for c in range(33, 127))
@@ -79,6 +108,7 @@ def test_a_prefix_space():
     tokenizer = ByteBPE.train(TEXT, 300)
     with_prefix = ByteBPE(tokenizer.vocabulary, tokenizer.merges, tokenizer.specials, prefix=True)
     assert with_prefix.encode("the") == tokenizer.encode(" the") and with_prefix.encode("") == []
+    assert with_prefix.encode("\nthe") == tokenizer.encode(" \nthe")  # only a space counts, as published
 
 
 def test_both_published_forms_and_ours(tokenizer, tmp_path):
@@ -122,6 +152,8 @@ def test_the_same_text_gives_the_same_vocabulary():
         (lambda t: t["model"].update(merges=[["a", "qqq"]]), "needs 'qqq', which is no symbol"),
         (lambda t: t.update(added_tokens=[{"id": "0"}]), "added_tokens are objects"),
         (lambda t: t.update(added_tokens=7), "added_tokens are objects"),
+        (lambda t: t["added_tokens"][0].update(single_word=True), "single_word is false"),
+        (lambda t: t["added_tokens"][0].update(lstrip=1), "lstrip and rstrip are true or false"),
     ],
 )
 def test_broken_files(tokenizer, tmp_path, change, said):
