@@ -183,6 +183,8 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
     """Integers from low to high - 1, each as likely: `randint(low, high, size)`, or `randint(high, size)` from 0."""
     if size is None:
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
     expect(size is not None, "randint: give the shape: randint(low, high, (2, 3))", error=ArgumentError)
     expect(low < high, f"randint: there is no integer from {low} to {high} - 1", error=ArgumentError)
     shape = _shape("randint", (size,), None)

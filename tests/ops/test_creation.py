@@ -112,6 +112,7 @@ def test_distributions():
     assert abs(z.mean()) < 0.015 and abs(z.std() - 1) < 0.015 and u.dtype == z.dtype == np.float32
     i = C.randint(-2, 3, (n,), generator=g)
     assert i.dtype == minigen.int64 and np.allclose(np.bincount(i.data + 2) / n, 0.2, atol=0.01)
+    assert set(C.randint(3, size=(50,), generator=g).tolist()) == {0, 1, 2}
     assert sorted(C.randperm(50, generator=g).tolist()) == list(range(50))
     p = minigen.tensor([0.0, 0.3, 1.0]).expand(n, 3)
     assert np.allclose(C.bernoulli(p, generator=g).data.mean(0), [0, 0.3, 1], atol=0.01)

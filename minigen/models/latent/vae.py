@@ -26,6 +26,7 @@ from ...ops import creation
 from ...ops.elementary import exp, log, sigmoid
 from ...ops.joining import stack
 from ...ops.reduction import logsumexp
+from ...published import Pretrained
 
 LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
@@ -68,15 +69,18 @@ class VAEConfig:
         return math.prod(self.shape)
 
 
-class VAE(nn.Module):
+class VAE(Pretrained, nn.Module):
     """An encoder and a decoder. Call it for the training loss: `vae(x)` is the mean of -ELBO, in nats.
 
     x is (N, *config.shape). Give encoder and decoder to replace the fully connected ones: the encoder maps (N, *shape)
     to (N, 2 latent), the decoder (N, latent) to (N, elements), or (N, elements * levels) for a categorical likelihood.
     """
 
+    config_class = VAEConfig
+
     def __init__(self, config=None, encoder=None, decoder=None, **sizes):
         self.config = config = config or VAEConfig(**sizes)
+        self._given_parts = encoder is not None or decoder is not None
         per_element = config.levels if config.likelihood == "categorical" else 1
         self.encoder = encoder or _layers([config.elements, *config.hidden, 2 * config.latent], config)
         self.decoder = decoder or _layers([config.latent, *config.hidden[::-1], config.elements * per_element], config)
@@ -165,6 +169,12 @@ class VAE(nn.Module):
         return kl_to_standard(mu, log_var).mean(0), mu.var(0) > ACTIVE
 
     # Pieces
+
+    def config_to(self):
+        rule = "VAE.save_pretrained: a config cannot describe an encoder or decoder of your own"
+        expect(not self._given_parts, rule, hint="write minigen.checkpoint.save(path, vae.state_dict())",
+               error=ArgumentError)  # fmt: skip
+        return super().config_to()
 
     @property
     def _device(self):

@@ -1,0 +1,6 @@
+"""The tests of flows share exactly.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))
