@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # What each part may import: the parts on the lines above it, and its own.
 LAYERS = [
     ["kernels"],
-    ["device", "errors", "random", "atomic", "tensorfile"],
+    ["device", "errors", "random", "atomic", "folders", "jsonfile", "tensorfile"],
     ["autograd", "tensor", "gradcheck"],
     ["ops", "linalg"],
     ["nn", "optim"],

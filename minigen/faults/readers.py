@@ -1,4 +1,4 @@
-"""Row 4: the other readers. Pictures, text, archives and the formats of the classic sets, damaged at random.
+"""Row 4: the other readers. Pictures, text, archives, configurations, tokenizers, the classic sets' formats.
 
 Each reader is given a good file of its kind, so that it is known to read, and then damaged ones. It may read them or
 refuse them, with an error of minigen's that names the file.
@@ -45,6 +45,10 @@ def spoilt_files(count, seed=0):
 def kinds(folder):
     """{kind: (file name, good content, reader)}."""
     from ..data import ImageFolder, archive, formats, text_file
+    from ..jsonfile import json_bytes, read_json
+    from ..models.latent.vae import VAE
+    from ..published import PublishedConfig
+    from ..text import ByteBPE
 
     def picture(path):
         return ImageFolder(path.parent, size=8, strict=True)[0]
@@ -52,11 +56,15 @@ def kinds(folder):
     def unpacked(path):
         return [(name, b"".join(body)) for name, body in archive.members(path)]
 
+    def configured(path):
+        return VAE.config_from(PublishedConfig(read_json(path), path))
+
     def parsed(read):
         return lambda path: read(path.read_bytes(), name=str(path))
 
     pixels = np.random.default_rng(0).integers(0, 256, (16, 12, 3), dtype=np.uint8)
     idx = b"\0\0\x08\x02" + (4).to_bytes(4, "big") + (3).to_bytes(4, "big") + bytes(range(12))
+    tokenizer = ByteBPE.train("to be or not to be, " * 9, 270).save(folder)
     lines = "".join(f"{i} 1:{i}.5 3:-1\n" for i in range(9))
     return {
         "png": ("picture.png", _image(pixels, "PNG"), picture),
@@ -69,6 +77,8 @@ def kinds(folder):
         "npy": ("array.npy", _npy(pixels), parsed(formats.read_npy)),
         "npz": ("arrays.npz", _zip({"x.npy": _npy(pixels)}), lambda path: formats.read_npz(path, ["x"])),
         "idx": ("images.idx", idx, parsed(formats.read_idx)),
+        "config": ("config.json", json_bytes(VAE(shape=(1, 4, 4)).config_to()), configured),
+        "tokenizer": ("tokenizer.json", tokenizer.read_bytes(), ByteBPE.from_file),
         "libsvm": (
             "rows.libsvm",
             lines.encode(),

@@ -13,10 +13,13 @@ is a `Module`, and everything below (`parameters`, `state_dict`, `to`, `train`) 
 in which they were made. Only buffers, plain tensors that belong to the state, are noted by name (`register_buffer`).
 """
 
+import contextlib
+import math
+
 import numpy as np
 
 from ..device import to_device
-from ..errors import ArgumentError, DtypeError, MinigenError, describe, misfit, no_tensor
+from ..errors import ArgumentError, CheckpointError, DtypeError, MinigenError, describe, misfit, no_tensor
 from ..tensor import Parameter, Tensor, float32, new_library
 from . import hooks, state
 from .messages import MissingAttribute, say_where
@@ -26,7 +29,33 @@ __all__ = ["Buffer", "Module", "new_parameter"]
 
 def new_parameter(*shape, device=None, dtype=None):
     """A Parameter of zeros, float32 unless `dtype` says otherwise: what `reset_parameters` then fills."""
+    if _room is not None:
+        _take_room(math.prod(shape))
     return Parameter(new_library(device).zeros(shape, dtype or float32))
+
+
+_room = None  # elements that may still be made; None: as many as one likes
+
+
+@contextlib.contextmanager
+def at_most(elements):
+    """Within this block new parameters hold at most so many elements in all, or CheckpointError is raised.
+
+    A configuration that came from a file may ask for any size; this refuses it before the memory is taken.
+    """
+    global _room
+    before, _room = _room, elements
+    try:
+        yield
+    finally:
+        _room = before
+
+
+def _take_room(elements):
+    global _room
+    _room -= elements
+    if _room < 0:
+        raise CheckpointError("the configuration asks for far more parameters than the weights hold")
 
 
 class Buffer(Tensor):

@@ -52,11 +52,12 @@ def load(module, given, strict=True, assign=False):
         raise CheckpointError(_complaint(module, mine, given, *wrong, mismatched))
     for name, tensor in mine.items():
         if name in given:
-            _write(tensor, given[name], assign)
+            write(tensor, given[name], assign)
     return LoadedKeys(missing, unexpected)
 
 
-def _write(tensor, array, assign):
+def write(tensor, array, assign=False):
+    """Copy `array` into `tensor`, which keeps its type and device; or, with `assign`, make it the tensor's own."""
     if assign:
         tensor.data, tensor.buffer = array, None
     else:
