@@ -11,6 +11,7 @@ setup(
     package_dir={"minigen": "minigen", "minigen.kernels": "kernels", "minigen.lessons": "lessons"},
     package_data={
         "minigen.data": ["digits/*"],
+        "minigen.metrics": ["weights/*"],
         "minigen.lessons": ["*.md", "expected/**/*", "exercises/*.py", "solutions/*.py"],
     },
     include_package_data=False,

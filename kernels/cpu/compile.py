@@ -51,26 +51,24 @@ keep_freed_memory()
 # Sums may be reordered and products fused into them. Not "nnan" or "ninf": masks hold -inf, and a NaN must
 # be seen. Not "arcp" or "afn": vector reciprocals by estimate turn 1/inf and 1/0 into NaN.
 REORDER = frozenset({"reassoc", "contract", "nsz"})
-# In a scalar helper the order written is the order meant: x - n*HIGH - n*LOW must not become x - n*(HIGH + LOW).
-KEEP_ORDER = frozenset({"contract", "nsz"})
 # Only explicit prange loops become parallel; the other transforms cost compile time and split work by thread.
 TRANSFORMS = ["comprehension", "inplace_binop", "reduction", "setitem", "stencil", "fusion", "numpy", "prange"]
 PARALLEL = {name: name == "prange" for name in TRANSFORMS}
 
 
 def inline(function):
-    """A scalar helper that is compiled into each kernel that calls it; its arithmetic keeps the order written."""
-    return numba.njit(forceinline=True, fastmath=set(KEEP_ORDER), error_model="numpy")(function)
+    """A scalar helper that is compiled into each kernel that calls it. Its arithmetic is what is written: the order
+    (x - n*HIGH - n*LOW must not become x - n*(HIGH + LOW)), and every rounding. Where a product is to be fused into a
+    sum, vector_math's `fma` says so. A compiler that is free to choose chooses one way in a loop over vectors and another
+    in the loop over what is left, and an element's bits would depend on where it lies.
+    """
+    # An empty set of liberties; without it Numba would hand down those of the first kernel that calls.
+    return numba.njit(forceinline=True, fastmath=set(), error_model="numpy")(function)
 
 
 def inline_sums(function):
     """Like `inline`, for helpers that loop: sums inside may be reordered, which lets them vectorise."""
     return numba.njit(forceinline=True, fastmath=set(REORDER), error_model="numpy")(function)
-
-
-def inline_exact(function):
-    """Like `inline`, rounding after every operation as NumPy does: no product is fused into a sum."""
-    return numba.njit(forceinline=True, error_model="numpy")(function)
 
 
 def kernel(function=None, *, parallel=True, reads=None, exact=False):

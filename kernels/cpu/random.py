@@ -12,7 +12,7 @@ nanoseconds a number: 0.39 a word (3.0; NumPy's PCG64 1.3), 0.68 a normal one (2
 import numpy as np
 from numba import prange
 
-from .compile import choose, inline_exact, kernel
+from .compile import choose, inline, kernel
 from .vector_math import bits_to_float, float_to_bits, select
 
 F, U32, U64 = np.float32, np.uint32, np.uint64
@@ -23,19 +23,19 @@ CHUNK = 512  # blocks that one task draws
 SERIAL = 4096  # numbers up to which threads do not pay
 
 
-@inline_exact
+@inline
 def one_round(k0, k1, c0, c1, c2, c3):
     p0, p1 = U64(c0) * M0, U64(c2) * M1
     return U32(U32(U32(p1 >> U64(32)) ^ c1) ^ k0), U32(p1), U32(U32(U32(p0 >> U64(32)) ^ c3) ^ k1), U32(p0)
 
 
-@inline_exact
+@inline
 def two_rounds(k0, k1, c0, c1, c2, c3):
     c0, c1, c2, c3 = one_round(k0, k1, c0, c1, c2, c3)
     return one_round(U32(k0 + W0), U32(k1 + W1), c0, c1, c2, c3)
 
 
-@inline_exact
+@inline
 def philox(k0, k1, c0, c1, c2, c3):
     """The four words of the block with counter (c0, c1, c2, c3) under the key (k0, k1): ten rounds, written
     out, since a loop inside the loop over blocks would keep that one from being vectorised.
@@ -47,7 +47,7 @@ def philox(k0, k1, c0, c1, c2, c3):
     return two_rounds(U32(k0 + U32(8) * W0), U32(k1 + U32(8) * W1), c0, c1, c2, c3)
 
 
-@inline_exact
+@inline
 def block(seed, stream, number):
     """Block `number` of a stream: the counter's low half is the number, its high half the stream."""
     return philox(
@@ -55,7 +55,7 @@ def block(seed, stream, number):
     )
 
 
-@inline_exact
+@inline
 def log_unit(word):
     """log of (word + 1/2) / 2**32; the polynomial of minigen/random.py, rounding by rounding."""
     u = F(word) * UNIT + HALF_UNIT
@@ -77,7 +77,7 @@ def log_unit(word):
     return (f + p) + e * F(0.693359375)
 
 
-@inline_exact
+@inline
 def box_muller(w0, w1):
     """Two words to two standard normal numbers."""
     radius = F(np.sqrt(log_unit(w0) * F(-2)))
@@ -100,7 +100,7 @@ def box_muller(w0, w1):
     return radius * first, radius * second
 
 
-@inline_exact
+@inline
 def interleave(columns, out):
     """out[i, j] = columns[j, i]. (Written straight into `out`, four apart, the numbers would not be vectorised.)"""
     for i in range(out.shape[0]):

@@ -13,8 +13,11 @@ exp and log follow Cephes (Moshier 1989, expf.c and logf.c), erf the rational ap
 MathFunctionsImpl.h).
 """
 
+import platform
+
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.extending import intrinsic
 
@@ -27,6 +30,8 @@ LN2_HIGH, LN2_LOW = F(0.693359375), F(-2.12194440e-4)  # n * LN2_HIGH is exact f
 ROUND = F(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer, which then stands in the low bits
 ROUND_BITS = np.int32(0x4B400000)
 INF, NAN = F(np.inf), F(np.nan)
+# Without the instruction LLVM would call a function for each element.
+FUSES = platform.machine().lower() in ("aarch64", "arm64") or bool(get_host_cpu_features().get("fma"))
 
 
 @intrinsic
@@ -47,6 +52,19 @@ def float_to_bits(typing_context, x):
         return builder.bitcast(arguments[0], ir.IntType(32))
 
     return types.int32(types.float32), code
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """a * b + c, rounded once on a processor that can. Written out where it is meant: left to the compiler, a loop over
+    vectors and the loop over the rest of a row may fuse different products, and an element's bits depend on its place.
+    """
+
+    def code(context, builder, signature, arguments):
+        a, b, c = arguments
+        return builder.fma(a, b, c) if FUSES else builder.fadd(builder.fmul(a, b), c)
+
+    return types.float32(types.float32, types.float32, types.float32), code
 
 
 @intrinsic
@@ -77,16 +95,16 @@ def clip(x, low, high):
 @inline
 def reduce_exp(x):
     """(n, e**r - 1) with x = n log 2 + r and |r| <= log(2) / 2."""
-    shifted = x * LOG2_E + ROUND
+    shifted = fma(x, LOG2_E, ROUND)
     n = shifted - ROUND
-    r = x - n * LN2_HIGH
-    r = r - n * LN2_LOW
-    p = F(1.9875691500e-4) * r + F(1.3981999507e-3)
-    p = p * r + F(8.3334519073e-3)
-    p = p * r + F(4.1665795894e-2)
-    p = p * r + F(1.6666665459e-1)
-    p = p * r + F(5.0000001201e-1)
-    return float_to_bits(shifted) - ROUND_BITS, p * (r * r) + r
+    r = fma(-n, LN2_HIGH, x)
+    r = fma(-n, LN2_LOW, r)
+    p = fma(F(1.9875691500e-4), r, F(1.3981999507e-3))
+    p = fma(p, r, F(8.3334519073e-3))
+    p = fma(p, r, F(4.1665795894e-2))
+    p = fma(p, r, F(1.6666665459e-1))
+    p = fma(p, r, F(5.0000001201e-1))
+    return float_to_bits(shifted) - ROUND_BITS, fma(p, r * r, r)
 
 
 @inline
@@ -102,7 +120,7 @@ def expm1(x):
     """e**x - 1, exact in relative terms near 0 too: 2**n (e**r - 1) + (2**n - 1)."""
     n, p = reduce_exp(clip(x, F(-18.0), F(89.0)))
     scale = power_of_two(np.int32(n - np.int32(1)))  # half of 2**n, which might overflow
-    return F(2) * (scale * p + (scale - F(0.5)))
+    return F(2) * fma(scale, p, scale - F(0.5))
 
 
 @inline
@@ -114,16 +132,16 @@ def log(x):
     e = F(np.int32(bits >> np.int32(23))) - select(tiny, F(23), F(0))
     f = bits_to_float(np.int32((bits & np.int32(0x007FFFFF)) + np.int32(0x3F3504F3))) - F(1)
     z = f * f
-    p = F(7.0376836292e-2) * f + F(-1.1514610310e-1)
-    p = p * f + F(1.1676998740e-1)
-    p = p * f + F(-1.2420140846e-1)
-    p = p * f + F(1.4249322787e-1)
-    p = p * f + F(-1.6668057665e-1)
-    p = p * f + F(2.0000714765e-1)
-    p = p * f + F(-2.4999993993e-1)
-    p = p * f + F(3.3333331174e-1)
-    y = p * f * z + LN2_LOW * e
-    y = (f + (y - F(0.5) * z)) + LN2_HIGH * e
+    p = fma(F(7.0376836292e-2), f, F(-1.1514610310e-1))
+    p = fma(p, f, F(1.1676998740e-1))
+    p = fma(p, f, F(-1.2420140846e-1))
+    p = fma(p, f, F(1.4249322787e-1))
+    p = fma(p, f, F(-1.6668057665e-1))
+    p = fma(p, f, F(2.0000714765e-1))
+    p = fma(p, f, F(-2.4999993993e-1))
+    p = fma(p, f, F(3.3333331174e-1))
+    y = fma(p * f, z, LN2_LOW * e)
+    y = fma(LN2_HIGH, e, f + fma(F(-0.5), z, y))
     y = select(x == INF, x, y)
     y = select(x == F(0), -INF, y)
     return select(x >= F(0), y, NAN)
@@ -145,12 +163,12 @@ def log1p_of_unit(x):
     """
     s = x / (F(2) + x)
     z = s * s
-    p = F(2 / 13) * z + F(2 / 11)
-    p = p * z + F(2 / 9)
-    p = p * z + F(2 / 7)
-    p = p * z + F(2 / 5)
-    p = p * z + F(2 / 3)
-    p = p * z + F(2)
+    p = fma(F(2 / 13), z, F(2 / 11))
+    p = fma(p, z, F(2 / 9))
+    p = fma(p, z, F(2 / 7))
+    p = fma(p, z, F(2 / 5))
+    p = fma(p, z, F(2 / 3))
+    p = fma(p, z, F(2))
     return s * p
 
 
@@ -178,16 +196,16 @@ def erf(x):
     """The error function, an odd rational function of x held to [-4, 4], where it is 1 to the last place."""
     x = clip(x, F(-4.0), F(4.0))
     z = x * x
-    p = F(-2.72614225801306e-10) * z + F(2.77068142495902e-08)
-    p = p * z + F(-2.10102402082508e-06)
-    p = p * z + F(-5.69250639462346e-05)
-    p = p * z + F(-7.34990630326855e-04)
-    p = p * z + F(-2.95459980854025e-03)
-    p = p * z + F(-1.60960333262415e-02)
-    q = F(-1.45660718464996e-05) * z + F(-2.13374055278905e-04)
-    q = q * z + F(-1.68282697438203e-03)
-    q = q * z + F(-7.37332916720468e-03)
-    q = q * z + F(-1.42647390514189e-02)
+    p = fma(F(-2.72614225801306e-10), z, F(2.77068142495902e-08))
+    p = fma(p, z, F(-2.10102402082508e-06))
+    p = fma(p, z, F(-5.69250639462346e-05))
+    p = fma(p, z, F(-7.34990630326855e-04))
+    p = fma(p, z, F(-2.95459980854025e-03))
+    p = fma(p, z, F(-1.60960333262415e-02))
+    q = fma(F(-1.45660718464996e-05), z, F(-2.13374055278905e-04))
+    q = fma(q, z, F(-1.68282697438203e-03))
+    q = fma(q, z, F(-7.37332916720468e-03))
+    q = fma(q, z, F(-1.42647390514189e-02))
     return clip(x * (p / q), F(-1), F(1))
 
 
