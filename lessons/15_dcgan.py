@@ -670,8 +670,8 @@ lesson.proof(
 # AC-GAN as it was published obeys less. Its D learns to name *generated* pictures too, as they were asked for,
 # whatever they show. So as long as G draws badly, any private sign will do to tell the classes apart, and nobody says
 # that it should be the shape. If D learns the names from real pictures only, G must draw what real ones of that name
-# look like. The last line pays for that
-# with variety: easily named pictures are preferred, and modes may get lost.
+# look like. It may cost variety, though: easily named pictures are preferred, and with other seeds a mode or two gets
+# lost.
 #
 # And the size of the embedding matters. Three numbers beside eight of z are little. With sixteen the label speaks
 # louder than z, and each label soon has one picture. A condition invites collapse.

@@ -487,8 +487,8 @@ lesson.table(["Wasserstein to the world after ... steps", *map(str, steps)], row
 print(f"  ({n} real samples: {bumps.wasserstein(bumps.sample(n, g)):.3f})")
 
 # %% [markdown]
-# The differential equation gets along with tens of steps, the dice want more. (They have their use: they forget the
-# errors of a network that is not exact. Without dice an error stays.)
+# A good solver of the differential equation gets along with twenty steps, the dice want two hundred. (They have their
+# use: they forget the errors of a network that is not exact. Without dice an error stays.)
 #
 # ## 6. The same thing as a bound
 #
@@ -548,7 +548,7 @@ print(f"  entropy {entropy:.3f} nats: the least that any model can have")
 # 1.6, 1.4, and over such a step the way back is no longer a Gaussian of that variance.
 #
 # Now with the network. `minigen.models.diffusion.ddpm.DDPM` takes any network and has the loss, the bound, and the
-# samplers. Same weights, same numbers as ours?
+# samplers. Same weights, same numbers as ours? (And log p along the flow of section 5: another model, without dice.)
 
 # %%
 model = DDPM(

@@ -12,13 +12,15 @@ from minigen.errors import ArgumentError
 def test_without_arguments_it_lists_the_commands(capsys):
     assert cli.main([]) == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in ("lessons", "run", "check", "warmup", "info", "bench"))
+    assert all(command in printed for command in ("lessons", "run", "train", "sample", "generate", "check", "info"))
 
 
 def test_lessons_gives_one_line_each(capsys):
     assert cli.main(["lessons"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines if line[:2].isdigit()] == ["generative", "autograd", "convolution", "vae"]
+    names = [line.split()[1] for line in lines if line[:2].isdigit()]
+    assert names[:5] == ["generative", "autograd", "convolution", "recurrent", "vae"]
+    assert names[5:] == ["dcgan", "pixelcnn", "flows", "diffusion", "gpt"]
 
 
 @pytest.mark.parametrize(

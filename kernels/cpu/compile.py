@@ -59,8 +59,8 @@ PARALLEL = {name: name == "prange" for name in TRANSFORMS}
 def inline(function):
     """A scalar helper that is compiled into each kernel that calls it. Its arithmetic is what is written: the order
     (x - n*HIGH - n*LOW must not become x - n*(HIGH + LOW)), and every rounding. Where a product is to be fused into a
-    sum, vector_math's `fma` says so. A compiler that is free to choose chooses one way in a loop over vectors and another
-    in the loop over what is left, and an element's bits would depend on where it lies.
+    sum, vector_math's `fma` says so. A compiler that is free chooses one way in a loop over vectors and another in the
+    loop over what is left, and an element's bits would depend on where it lies.
     """
     # An empty set of liberties; without it Numba would hand down those of the first kernel that calls.
     return numba.njit(forceinline=True, fastmath=set(), error_model="numpy")(function)

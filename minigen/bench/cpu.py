@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-WORKLOADS = ("vae", "gpt")
+WORKLOADS = ("vae", "gpt", "pixelcnn")
 SIDES = ("minigen", "torch")
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 CHECKED_STEPS = 20

@@ -6,4 +6,6 @@
     frechet.py      Frechet and kernel distance of two sets of features
     manifold.py     precision and recall of two sets of features
     labels.py       class accuracy, confusion, Inception score
+
+Name what you use: `from minigen.metrics.frechet import frechet_distance`.
 """

@@ -170,7 +170,16 @@ class DiffusionRecipe(ImageRecipe):
     lr, ema, sampler_steps = 4e-4, 0.9995, 50
 
     def config(self, pictures):
-        return {"classes": len(pictures.classes), "levels": pictures.levels, "schedule": "cosine"}
+        sides = [min(pictures.shape[1:])]
+        while sides[-1] % 2 == 0 and sides[-1] > 4 and len(sides) < 3:
+            sides.append(sides[-1] // 2)
+        size = {
+            "channels": (32, *[64] * (len(sides) - 1)),
+            "attention": tuple(side <= 8 and i > 0 for i, side in enumerate(sides)),
+            "layers": 2,
+            "groups": 8,
+        }
+        return {"classes": len(pictures.classes), "levels": pictures.levels, "schedule": "cosine", **size}
 
     def enter(self, x, levels):
         return x.astype(np.float32) * np.float32(2 / (levels - 1)) - 1
@@ -182,7 +191,7 @@ class DiffusionRecipe(ImageRecipe):
         return model.bound(x, *labels, times=8)
 
     def draw(self, model, n, label=None, steps=None, generator=None):
-        return self.drawn(model, n, label, generator, steps=steps or self.sampler_steps)
+        return self.drawn(model, n, label, generator, sampler="ddim", steps=steps or self.sampler_steps)
 
 
 class DCGANRecipe(ImageRecipe):

@@ -33,6 +33,7 @@ from ...ops.arithmetic import where
 from ...ops.elementary import exp, log
 from ...ops.joining import cat, stack
 from ...ops.special import erfc
+from ...published import Pretrained
 from ...sampling import diffusion as samplers
 from ...sampling.diffusion.prediction import PREDICTIONS
 from ...tensor import Tensor
@@ -110,15 +111,18 @@ class DDPMConfig:
         return math.prod(self.shape)
 
 
-class DDPM(nn.Module):
+class DDPM(Pretrained, nn.Module):
     """A diffusion model around any network f(x_t, t, labels). Call it for the training loss: `ddpm(x, labels)`.
 
     x (N, *shape) holds numbers from -1 to 1; t (N,) int64 is from 0 to T - 1; labels (N,) int64 are None in an
     unconditional model. The network answers in the shape of x, or with twice the channels for learned variances.
     """
 
+    config_class = DDPMConfig
+
     def __init__(self, config=None, network=None, **sizes):
         self.config = config = config or DDPMConfig(**sizes)
+        self._given_network = network is not None
         self.network = network or _unet(config)
         self.schedule = _schedule(config)
         betas = self.schedule.betas.astype(np.float64)
@@ -136,6 +140,12 @@ class DDPM(nn.Module):
         }
         self.rows = {name: i for i, name in enumerate(rows)}
         self.table = nn.Buffer(Tensor(np.stack(list(rows.values()))), persistent=False)  # (6, T) float64
+
+    def config_to(self):
+        rule = "DDPM.save_pretrained: a config cannot describe a network of your own"
+        expect(not self._given_network, rule, error=ArgumentError,
+               hint="save the network itself, or write minigen.checkpoint.save(path, ddpm.state_dict())")  # fmt: skip
+        return super().config_to()
 
     # The forward process
 

@@ -44,7 +44,7 @@ def fit_gan(
     d_steps    steps of the discriminator for each of the generator
     ema        the decay of a moving average of the generator's weights; at the end the generator has the averages
                (and its batch norm the statistics that belong to them)
-    evaluate   evaluate(model) -> a number or a dict of numbers, every `every` steps
+    evaluate   evaluate(model) -> a number or a dict of numbers, every `every` steps, with the averages in place
     generator  a random Generator for the noise
     every, checkpoints, keep, resume, progress    see `Run`
 
@@ -84,14 +84,32 @@ def fit_gan(
             raise NonFiniteError(f"step {step}: the loss of the generator is {g_loss.item()}, of the discriminator "
                                  f"{d_loss.item()}\n  {run.last_good()}. Try a smaller lr")  # fmt: skip
         if evaluate is not None and run.due(step):
-            run.evaluated(evaluate(model.eval()))
-            model.train()
+            run.evaluated(_evaluated(evaluate, model, mean, run, generator))
     if mean is not None:
         mean.copy_to()
-        if hasattr(model, "settle"):
-            model.settle(generator=generator)
+        _settle(model, generator)
     model.eval()
     return run
+
+
+def _evaluated(evaluate, model, mean, run, generator):
+    """What `evaluate` says of the model with its averages. What is drawn for it is put back: training goes on as if not
+    asked."""
+    before = run.generator_states()
+    try:
+        with mean.applied() if mean is not None else contextlib.nullcontext():
+            if mean is not None:
+                _settle(model, generator)
+            return evaluate(model.eval())
+    finally:
+        model.train()
+        run.restore_generators(before)
+
+
+def _settle(model, generator):
+    """Let batch norm's statistics be those of the averaged weights, where the model knows how."""
+    if hasattr(model, "settle"):
+        model.settle(generator=generator)
 
 
 @contextlib.contextmanager
