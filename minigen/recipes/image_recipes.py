@@ -4,8 +4,11 @@ Sizes are for a laptop: pictures of up to 32 x 32 in minutes to an hour. `--set 
 configuration, and with it the size.
 """
 
+import math
+
 import numpy as np
 
+from .. import random
 from ..autograd import no_grad
 from ..data import DataLoader, TensorDataset
 from ..errors import ArgumentError, expect
@@ -107,7 +110,9 @@ class ImageRecipe(Recipe):
 
 
 class VAERecipe(ImageRecipe):
-    """Few levels get a probability each; bytes are taken for real numbers, with a variance that is learned."""
+    """Few levels get a probability each. Bytes become real numbers with a variance that is learned: uniform noise fills
+    the space between the levels, so that the density bounds a probability (Theis, van den Oord & Bethge 2016, eq. 5).
+    """
 
     model_class, config_class = VAE, VAEConfig
 
@@ -117,13 +122,24 @@ class VAERecipe(ImageRecipe):
         return {**size, "likelihood": "categorical" if few else "gaussian", "levels": pictures.levels}
 
     def enter(self, x, levels):
-        return x.astype(np.float32) / (1 if levels <= FEW else levels - 1)
+        x = x.astype(np.float32)
+        return x if levels <= FEW else (x + random.default_generator.uniform(x.shape)) / np.float32(levels)
 
     def leave(self, x, model):
         return x / (model.config.levels - 1) if model.config.likelihood == "categorical" else x
 
+    def prepare(self, model, batches, data):
+        """Begin with a tenth of the pixels' own variance: from 1 it would have thousands of steps to fall."""
+        if model.config.likelihood == "gaussian":
+            share = float(np.var(data.train[0][:SCORED] / data.levels))
+            with no_grad():
+                model.log_variance.fill_(math.log(max(share, 1e-4) / 10))
+
     def measure(self, model, x):
-        return -model.elbo(x)[0]
+        bound = -model.elbo(x)[0]
+        if model.config.likelihood == "gaussian":  # a density of numbers from 0 to 1; of levels it is so much less
+            bound = bound + model.config.elements * math.log(model.config.levels)
+        return bound
 
 
 class PixelCNNRecipe(ImageRecipe):

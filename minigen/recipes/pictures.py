@@ -27,6 +27,7 @@ class Pictures:
     levels    a pixel is 0 to levels - 1: bytes, or the 17 levels of ink of the digits
     classes   names of the classes; empty where there are none
     notes     what the reader should hear: which files were left out, and why
+    floor     nats a held-out picture, by independent pixels: what a model must beat
     about, scored   a few words for the model card: what it is, and what a score is measured on
     """
 
@@ -51,12 +52,26 @@ class Pictures:
             skipped = f", {len(folder.skipped)} that could not be read left out" if folder.skipped else ""
             self.about = f"{len(folder)} pictures{skipped}, one in ten of them held out"
         self.shape = self.train[0].shape[1:]
-        self.scored = "pictures held out"
+        self.floor = independent_pixels(self.train[0], self.held_out[0], self.levels)
+        self.about += f"\nto beat: {self.floor:.4g} nats a picture, by independent pixels"
+        self.scored = f"pictures held out, where independent pixels have {self.floor:.4g} nats"
 
     @staticmethod
     def _part(folder, rows):
         x, labels = folder.batch(rows)
         return np.rint(x * 255).astype(np.uint8), labels
+
+
+def independent_pixels(train, held_out, levels, extra=0.1):
+    """-log p of a held-out picture in nats, if each pixel has the shares of levels that it had in `train`.
+
+    extra   is added to each count, so that a level never seen is not impossible
+    """
+    total = 0.0
+    for seen, asked in zip(train.reshape(len(train), -1).T, held_out.reshape(len(held_out), -1).T):
+        counts = np.bincount(seen, minlength=levels) + extra
+        total -= np.log(counts[asked] / counts.sum()).sum()
+    return float(total / len(held_out))
 
 
 def save_grid(path, pictures, columns=None):

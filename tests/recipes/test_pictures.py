@@ -152,6 +152,7 @@ def test_pictures_are_whole_numbers_in_two_parts(photos):
     assert data.shape == (1, 10, 10) and data.levels == 256 and data.classes == ["fire", "water"]
     assert len(data.train[0]) == 22 and len(data.held_out[0]) == 2 and data.train[0].dtype == np.uint8
     digits = Pictures()
+    assert digits.floor == pytest.approx(106.306, abs=0.01)  # as in the lessons
     assert digits.levels == 17 and digits.train[0].max() == 16 and len(digits.held_out[0]) == 447
 
 
