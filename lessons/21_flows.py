@@ -407,12 +407,12 @@ print(f"  independent pixels: {floor:.1f} nats, or {floor - PIXELS * math.log(2)
 
 # %% [markdown]
 # The wrong one looks far better. Pay the 44.4 nats back, and it is worse than pixels that know nothing of each other:
-# it has spent its training on keeping half of the line empty. A well-known tutorial reports 122.5 nats for a flow on these very
-# digits, with noise of half the width. Its true bound is 122.5 + 44.4 = 166.9. If a number looks too good, look for
-# the noise first.
+# it has spent its training on keeping half of the line empty. A well-known tutorial reports 122.5 nats for a flow on
+# these very digits, with noise of half the width. Its true bound is 122.5 + 44.4 = 166.9. If a number looks too good,
+# look for the noise first.
 #
-# What follows the noise: logit(alpha + (1 - 2 alpha) v / 17), from the interval to the whole line, and its slope is
-# counted in log|det| like any other layer's.
+# What follows the noise is logit(alpha + (1 - 2 alpha) v / 17), from the interval to the whole line. It is a layer
+# like any other, and its slope is counted in log|det|.
 #
 # ## 6. Many scales: RealNVP on digits
 #
