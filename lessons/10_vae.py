@@ -679,8 +679,8 @@ lesson.images(
 #
 # ## The engine's own
 #
-# `minigen.models.latent.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample. The
-# same weights give the same numbers:
+# `minigen.models.latent.vae` has this model ready for use: VAEConfig, and VAE with encode, decode, elbo, iwae, sample.
+# The same weights give the same numbers:
 
 # %%
 ready = library.VAE(shape=(1, SIDE, SIDE), latent=16, hidden=(256,), dropout=0.5, likelihood="categorical")
@@ -690,7 +690,7 @@ with minigen.no_grad():
         theirs.copy_(mine)
     same = array(ready.encode(x_test)[0]) - array(vae.posterior(x_test)[0])
     theirs = -array(ready.iwae(x_test, 20)).mean()
-print(f"\n  minigen.models.latent.vae, same weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 {theirs:.2f} nats")
+print(f"\n  models.latent.vae, same weights: means differ by {np.abs(same).max():.0e}, -IWAE_20 {theirs:.2f} nats")
 
 # %% [markdown]
 # With `--full` it shows what it can do on the classic benchmark: MNIST, 28x28 pixels that are 0 or 1 (drawn anew from

@@ -55,7 +55,9 @@ def run_cells(path, arguments):
         if said or figures:
             said = re.sub(r"(?m)^  figure  .*\n|   figures in .*", "", said)
             printed.append({"line": first, "text": said, "figures": figures})
-    proofs = {p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": judged_alone(p)} for p in lesson.proofs}
+    proofs = {
+        p.name: {"unit": p.unit, "value": p.ours, "line": p.line(), "own": judged_alone(p)} for p in lesson.proofs
+    }
     return {"proofs": proofs, "costs": lesson.costs(), "cells": printed}
 
 

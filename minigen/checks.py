@@ -93,7 +93,7 @@ def _values_and_gradients(function, inputs):
 
 
 def _of_its_tensors(call, dtype):
-    """(function, inputs): the call as a function of its floating-point tensors, in `dtype`; its noise is always the same."""
+    """(function, inputs): the call as a function of its floating-point tensors, in `dtype`; always the same noise."""
     places = []
 
     def take(x):

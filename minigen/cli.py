@@ -98,7 +98,9 @@ def bench(argv):
     return package.main(argv)
 
 
-COMMANDS = {function.__name__: function for function in (lessons, run, train, sample, generate, check, warmup, info, bench)}
+COMMANDS = {
+    function.__name__: function for function in (lessons, run, train, sample, generate, check, warmup, info, bench)
+}
 
 
 def _no_arguments(command, argv):

@@ -30,8 +30,7 @@ TOP = {"__init__"}
 
 def python_files():
     for folder in ("minigen", "kernels", "lessons"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            yield path
+        yield from sorted((ROOT / folder).rglob("*.py"))
 
 
 def part_of(path):

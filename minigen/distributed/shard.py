@@ -5,7 +5,7 @@ from ..errors import ArgumentError, expect
 
 
 class Shard(DataLoader):
-    """The loader as rank `rank` of `size` sees it: the same batches in the same order, one `size`-th of the rows of each.
+    """The loader as rank `rank` of `size` sees it: the same batches in the same order, a `size`-th of each.
 
     The rows of all ranks together are the batch that one process would have had. So the batch size, and what is left
     for the last batch of an epoch, must divide by `size`; otherwise ArgumentError says what to write. The state is the

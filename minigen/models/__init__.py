@@ -7,6 +7,8 @@
     diffusion/        noise, removed step by step
     transformer/      attention over a sequence
 
+A model is a Module that is built from its configuration:
+
     from minigen.models.latent.vae import VAE, VAEConfig
     model = VAE(VAEConfig(shape=(1, 8, 8), latent=16))
 """

@@ -1,4 +1,4 @@
-"""Weighted sums along one dimension, by a short list for each new element. Resampling and uneven pooling are made of it.
+"""Weighted sums along one dimension, by a short list for each new element. Resampling and pooling are made of it.
 
     y[..., i, ...] = sum over k of  weights[k, i] x[..., places[k, i], ...]
 
@@ -15,7 +15,7 @@ from ..device import xp
 
 
 class Mix:
-    """The lists: places and weights, (K, new) arrays, and the old size. Shorter lists are filled up with weights of 0."""
+    """The lists: places and weights, (K, new) arrays, and the old size. Shorter lists get weights of 0."""
 
     def __init__(self, places, weights, old):
         self.places = np.ascontiguousarray(places, dtype=np.int64)

@@ -21,7 +21,7 @@ from .shape import expand, reshape
 
 @op(saves=("logs",))
 def _attention(query, key, value, mask, keep, scale, causal):
-    """query (B, H, T, D), key (B, G, S, D), value (B, G, S, E) -> (B, H, T, E); query head h uses key head h // (H / G).
+    """query (B, H, T, D), key (B, G, S, D), value (B, G, S, E) -> (B, H, T, E); head h uses key head h // (H / G).
 
     mask is added to the scores, keep multiplies the weights; each is None or broadcasts to (B, H, T, S).
     """

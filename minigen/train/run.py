@@ -28,7 +28,7 @@ class Run:
                  from that one. False starts anew: what an earlier run left there moves to `<folder>/previous`.
     generator    a Generator, or a dict of them, that the loop draws from. The default one is always saved too.
     progress     a bar with the loss, samples a second and the time left, and a line for each evaluation
-    group        a distributed.Group: rank 0 saves and shows, all resume, and a signal to one stops all after the same step
+    group        a distributed.Group: rank 0 saves and shows, all resume, a signal to one stops all after one step
     parts        what the run is made of, by name: all that has `state_dict()` and `load_state_dict()`
 
         run = Run(2000, checkpoints="runs/gan", g=g, d=d, g_optimizer=g_optimizer, d_optimizer=d_optimizer)
