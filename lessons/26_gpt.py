@@ -783,7 +783,7 @@ PAGE = 64
 tales = worlds.GrammarText(length=PAGE + 1)
 for story in tales.tell(2, g):
     print(f"  {story}")
-(story_steps, pages_each), words = lesson.pick((800, 16), quick=(170, 12)), len(tales.symbols)
+(story_steps, pages_each), words = lesson.pick((1100, 16), quick=(170, 12)), len(tales.symbols)
 read = tales.sample(pages_each * story_steps, g)
 tale_test = tales.sample(lesson.pick(400, quick=40), Generator(4000 + lesson.seed))
 tale_exact = nats_of(tales.conditionals(tale_test), tale_test)
