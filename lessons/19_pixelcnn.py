@@ -334,7 +334,7 @@ def operations(model, batch, places=PIXELS):
 
 BATCH = 50
 sprite_loss = lambda model: -log_factors(model, tensor(sprites.sample(BATCH, g))).sum(1).mean()
-steps = lesson.pick(500, quick=35)
+steps = lesson.pick(900, quick=35)
 model = GatedPixelCNN(channels=24, layers=4).to(lesson.device)
 curve = train(model, sprite_loss, steps, 0.01, "gated")
 plain = pixelcnn.PixelCNN(shape=(1, SIDE, SIDE), gated=False, channels=48, layers=4, first_kernel=5).to(lesson.device)
