@@ -112,23 +112,14 @@ def test_texts_that_are_none(content, said, command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def train_a_little(story, command):
+    """A tiny GPT in the folder `run`."""
+    sizes = ["--steps", 2, "--batch", 2, "--context", 12, *SMALL["gpt"]]
+    assert command("train", "gpt", "--data", story, "--out", "run", *sizes)[0] == 0
+
+
 def test_prompts_and_options_that_are_wrong(story, command):
-    words = [
-        "train",
-        "gpt",
-        "--data",
-        story,
-        "--steps",
-        2,
-        "--batch",
-        2,
-        "--context",
-        12,
-        "--out",
-        "run",
-        *SMALL["gpt"],
-    ]
-    assert command(*words)[0] == 0
+    train_a_little(story, command)
     for more, said in [
         (["--prompt", "Ω"], "'Ω', character 0 of the text"),
         (["--temperature", -1], "temperature"),
@@ -144,22 +135,7 @@ def test_prompts_and_options_that_are_wrong(story, command):
 def test_a_gpt2_folder_with_wrong_tensors(story, command, tmp_path):
     from minigen.tensorfile import read_safetensors, write_safetensors
 
-    words = [
-        "train",
-        "gpt",
-        "--data",
-        story,
-        "--steps",
-        2,
-        "--batch",
-        2,
-        "--context",
-        12,
-        "--out",
-        "run",
-        *SMALL["gpt"],
-    ]
-    assert command(*words)[0] == 0
+    train_a_little(story, command)
     path = tmp_path / "run" / "model.safetensors"
     with read_safetensors(path) as file:
         whole = {name: file[name] for name in file}
