@@ -30,11 +30,11 @@ def interrupts(count, seed=0):
             runs += 1
             for attempt in range(4):
                 process = _start(folder / f"run-{runs}")
-                process.stdout.readline()  # the first step is done
+                begun = process.stdout.readline()  # the first step is done; or all are, if one or none was left
                 if attempt < 3 and done < count:
                     time.sleep(chance.uniform(0, 0.3))
                     os.kill(process.pid, signal.SIGINT)
-                code, output, errors = _finished(process)
+                code, output, errors = _finished(process, begun)
                 if output == straight:  # it was done already (a signal may still find Python on its way out)
                     break
                 if code == 0:
@@ -95,9 +95,10 @@ def _process(*arguments):
     return subprocess.Popen([sys.executable, *arguments], env=environment, **pipes)
 
 
-def _finished(process):
+def _finished(process, begun=""):
+    """Its exit code, the last line of all that it printed, of which `begun` has been read, and its errors."""
     output, errors = process.communicate(timeout=300)
-    return process.returncode, output.strip().splitlines()[-1:], errors
+    return process.returncode, (begun + output).strip().splitlines()[-1:], errors
 
 
 if __name__ == "__main__":
