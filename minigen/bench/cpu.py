@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-WORKLOADS = ("vae", "gpt", "pixelcnn")
+WORKLOADS = ("vae", "gpt", "lstm", "ddpm", "pixelcnn", "realnvp", "dcgan")
 SIDES = ("minigen", "torch")
 CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 CHECKED_STEPS = 20

@@ -12,8 +12,8 @@ SEED = 0
 def weights_into(library, model, seed=SEED):
     """Give `model` weights drawn by NumPy, the same in both libraries: N(0, 1/fan_in), norms at one, biases zero."""
     random = np.random.default_rng(seed)
-    state = {}
-    for name, p in model.state_dict().items():
+    state = dict(model.state_dict())
+    for name, p in model.named_parameters():
         shape = tuple(p.shape)
         if len(shape) > 1:
             array = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
@@ -22,6 +22,11 @@ def weights_into(library, model, seed=SEED):
         state[name] = library.from_numpy(array.astype(np.float32))
     model.load_state_dict(state)
     return sum(p.numel() for p in model.parameters())
+
+
+def normal(library, *shape, seed=SEED + 1):
+    """Standard normal numbers drawn by NumPy, the same in both libraries."""
+    return library.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 def adam(library, model, lr=1e-3):
