@@ -268,7 +268,7 @@ def blocks(M, N, K):
 
 if FOUND is not None:
 
-    @kernel(reads=("A", "B", "bias"))
+    @kernel(reads=("A", "B", "bias"), dense=("bias", "C"))
     def products(A, B, bias, C, a_transposed, b_transposed, rows, columns, depth):
         """C[p, s, t] = A[s, t] @ B[s, t] (+ bias) over the p-th part of K; A and B as stored, perhaps transposed.
 
@@ -291,8 +291,9 @@ if FOUND is not None:
             if bias.size > 0 and p == 0:  # BLAS would fill C with zeros; fill it with the bias, and add to that
                 beta = np.float32(1)
                 for row in range(i, i + m):
-                    for column in range(j, j + n):
-                        C[p, s, t, row, column] = bias[column]
+                    line = C[p, s, t, row, j : j + n]
+                    for column in range(n):
+                        line[column] = bias[j + column]
             a = shifted(address(A), s * A.strides[0] + t * A.strides[1] + i * a_by_row + k * a_by_depth)
             b = shifted(address(B), s * B.strides[0] + t * B.strides[1] + k * b_by_depth + j * b_by_column)
             c = shifted(address(C), 4 * ((((p * first + s) * second + t) * M + i) * N + j))
@@ -310,8 +311,11 @@ def as_stored(x):
     return np.array(x, order="C"), False
 
 
-def product(a, b, bias=_NO_BIAS):
-    """a (..., M, K) @ b (..., K, N) + bias (N,), the leading dimensions as in NumPy's matmul."""
+def product(a, b, bias=_NO_BIAS, into=None):
+    """a (..., M, K) @ b (..., K, N) + bias (N,), the leading dimensions as in NumPy's matmul.
+
+    into    a contiguous float32 array to write the result to and return, for matrices
+    """
     M, K, N = a.shape[-2], a.shape[-1], b.shape[-1]
     if a.ndim > 2 or b.ndim > 2:
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -324,10 +328,13 @@ def product(a, b, bias=_NO_BIAS):
     rows, columns, depth = blocks(M, N, K)
     if batch:
         depth = max(K, 1)
-    C = np.empty((max(-(-K // depth), 1), *pair, M, N), np.float32)
+    parts = max(-(-K // depth), 1)
+    C = np.empty((parts, *pair, M, N), np.float32) if into is None or parts > 1 else into.reshape(1, *pair, M, N)
     with single_threaded_blas:
         products(A, B, bias, C, a_transposed, b_transposed, rows, columns, depth)
-    return (C[0] if len(C) == 1 else np.add.reduce(C)).reshape(batch + (M, N))
+    if parts > 1:
+        C = np.add.reduce(C, out=None if into is None else into.reshape(C.shape[1:]))
+    return C.reshape(batch + (M, N)) if into is None else into
 
 
 def is_small(a, b):
@@ -338,11 +345,11 @@ def is_small(a, b):
     return a.ndim == b.ndim == 2 or max(a.size * N, b.size * M) <= 16 * SMALL
 
 
-def matmul(a, b):
-    """a (..., M, K) @ b (..., K, N) -> (..., M, N)."""
+def matmul(a, b, into=None):
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N). into: as for `product`."""
     if FOUND is None or is_small(a, b):
-        return np.matmul(a, b)
-    return product(a, b)
+        return np.matmul(a, b, out=into)
+    return product(a, b, into=into)
 
 
 def linear(x, w, b=None):
@@ -353,5 +360,5 @@ def linear(x, w, b=None):
         if b is not None:
             y += b
     else:
-        y = product(rows, w.T, _NO_BIAS if b is None else b)
+        y = product(rows, w.T, _NO_BIAS if b is None else np.ascontiguousarray(b))
     return y.reshape(x.shape[:-1] + (w.shape[0],))

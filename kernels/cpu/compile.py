@@ -71,7 +71,7 @@ def inline_sums(function):
     return numba.njit(forceinline=True, fastmath=set(REORDER), error_model="numpy")(function)
 
 
-def kernel(function=None, *, parallel=True, reads=None, exact=False):
+def kernel(function=None, *, parallel=True, reads=None, dense=(), exact=False):
     """A function over arrays compiled by Numba, its prange loops in parallel, kept in minigen's own cache.
 
     It releases the GIL, and may be called from several threads at once. `k.serial` is the same kernel k without
@@ -80,18 +80,19 @@ def kernel(function=None, *, parallel=True, reads=None, exact=False):
 
     reads=("x", "w")  the names of the arguments that are only read. Then the kernel is compiled once, for arrays of any
                       strides. (Otherwise Numba compiles anew for each mixture of contiguous, strided and read-only.)
+    dense=("y",)      beside `reads`: arguments that are contiguous all the same, so that loops over them vectorise
     exact=True        round after every operation as NumPy does, for kernels that promise NumPy's very bits.
     """
     if function is None:
-        return lambda function: kernel(function, parallel=parallel, reads=reads, exact=exact)
+        return lambda function: kernel(function, parallel=parallel, reads=reads, dense=dense, exact=exact)
     fastmath, threads = False if exact else set(REORDER), parallel and PARALLEL
     dispatcher = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, parallel=threads)(function)
     dispatcher._cache = KernelCache(function, f"parallel={parallel} exact={exact} {sorted(REORDER)}")
-    call = dispatcher if reads is None else for_any_strides(dispatcher, reads)
+    call = dispatcher if reads is None else for_any_strides(dispatcher, reads, dense)
     if parallel and not pool_takes_many_callers():
         call = one_at_a_time(call)
     if parallel:
-        call.serial = kernel(function, parallel=False, reads=reads, exact=exact)  # compiled only if it is called
+        call.serial = kernel(function, parallel=False, reads=reads, dense=dense, exact=exact)  # compiled when called
     return call
 
 
@@ -100,13 +101,17 @@ def choose(run, size, small=8192):
     return run.serial if size <= small else run
 
 
-def for_any_strides(dispatcher, reads):
-    """`dispatcher`, compiled once, for arrays of which no stride is known; those named in `reads` may be read-only."""
+def for_any_strides(dispatcher, reads, dense):
+    """`dispatcher`, compiled once, for arrays of which no stride is known, but for those in `dense`; those named in
+    `reads` may be read-only.
+    """
     names = dispatcher.py_func.__code__.co_varnames
 
     def general(name, argument):
         kind = numba.typeof(argument)
-        return kind.copy(layout="A", readonly=name in reads) if isinstance(kind, numba.types.Array) else kind
+        if not isinstance(kind, numba.types.Array):
+            return kind
+        return kind.copy(layout="C" if name in dense else "A", readonly=name in reads)
 
     @wraps(dispatcher.py_func)
     def call(*arguments):
@@ -127,7 +132,7 @@ _turn = threading.RLock()
 
 # GNU's OpenMP lets a waiting thread spin for milliseconds. On a machine that does anything else besides, that is the
 # time slice of the thread it waits for: a training step took 73 ms, 14 with this limit (2 cores, 8 processes).
-SPINS = "2000"  # some 50 us, which bridges the time between two kernels
+SPINS = "5000"  # some 120 us, which bridges the time between two kernels
 
 
 @contextmanager

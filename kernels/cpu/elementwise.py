@@ -19,7 +19,7 @@ from numba import prange
 from .compile import choose, kernel
 
 CHUNK = 2048  # elements a task takes
-SERIAL = 16384  # elements up to which starting the threads (1 to 3 us) costs more than it saves
+SERIAL = 65536  # elements up to which the threads, which may have to be woken, cost more than they save
 
 
 def dense(x):

@@ -19,6 +19,7 @@ from .compile import choose, kernel
 
 F = np.float32
 CHUNK = 4096  # elements a task takes
+SERIAL = 65536  # parameters up to which threads, which may have to be woken, cost more than they save
 
 
 @kernel
@@ -90,14 +91,14 @@ def sgd(p, g, buffer, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nestero
     """One step of SGD on p and `buffer` in place; no buffer (None) without momentum, zeros before the first step."""
     numbers = F(lr), F(momentum), F(1 - dampening), F(weight_decay)
     buffer = NONE if buffer is None else buffer
-    choose(sgd_chunks, p.size)(p, g, buffer, *numbers, bool(nesterov), F(-1 if maximize else 1))
+    choose(sgd_chunks, p.size, SERIAL)(p, g, buffer, *numbers, bool(nesterov), F(-1 if maximize else 1))
 
 
 def adam(p, g, m, v, most, step, lr, beta1, beta2, eps, weight_decay=0.0, decoupled=False, maximize=False):
     """Step number `step` (from 1) of Adam or (decoupled) AdamW on p, m and v in place; `most`: AMSGrad's
     array or None.
     """
-    run = choose(adam_chunks, p.size)
+    run = choose(adam_chunks, p.size, SERIAL)
     run(
         *(p, g, m, v, NONE if most is None else most),
         *(F(lr / (1 - beta1**step)), F(beta1), F(beta2), F(1 - beta1), F(1 - beta2), F(eps)),
@@ -108,9 +109,9 @@ def adam(p, g, m, v, most, step, lr, beta1, beta2, eps, weight_decay=0.0, decoup
 
 def lerp(a, b, weight):
     """a += weight (b - a), in place: the exponential moving average."""
-    choose(lerp_chunks, a.size)(a, b, F(weight))
+    choose(lerp_chunks, a.size, SERIAL)(a, b, F(weight))
 
 
 def scale(a, factor):
     """a *= factor, in place: gradient clipping."""
-    choose(scale_chunks, a.size)(a, F(factor))
+    choose(scale_chunks, a.size, SERIAL)(a, F(factor))

@@ -21,7 +21,8 @@ from .elementwise import dense, flat
 
 F = np.float32
 CHUNK = 4096  # elements of a flat array in one partial sum
-SERIAL = 16384  # elements up to which threads do not pay
+SERIAL = 65536  # elements up to which threads do not pay
+SMALL = 4096  # elements up to which NumPy sums as quickly as a kernel
 PARTS = 32  # at most so many partial sums of rows
 
 
@@ -57,16 +58,16 @@ def square_chunks(x, partial):
         partial[chunk] = total
 
 
-def sum_leading(x):
-    """The sum over all but the last axis: (..., D) -> (D,)."""
+def sum_leading(x, into=None):
+    """The sum over all but the last axis: (..., D) -> (D,). into: an array to write it to and return."""
     n, width = math.prod(x.shape[:-1]), x.shape[-1]
     rows = np.ascontiguousarray(x).reshape(n, width)
-    if rows.size <= SERIAL:
-        return np.add.reduce(rows, axis=0)
+    if rows.size <= SMALL:
+        return np.add.reduce(rows, axis=0, out=into)
     step = max(-(-n // PARTS), -(-CHUNK // width))
     partial = np.empty((-(-n // step), width), F)
-    sum_rows(rows, partial, step)
-    return np.add.reduce(partial, axis=0)
+    choose(sum_rows, rows.size, SERIAL)(rows, partial, step)
+    return np.add.reduce(partial, axis=0, out=into)
 
 
 def by_chunks(run, x):

@@ -102,7 +102,7 @@ class Op:
         where = {name: i for i, name in reversed(list(enumerate(places_of)))}  # an argument called y hides the output
         places = []
         for name in asked:
-            if name == "needs" or self.variadic:
+            if name in ("needs", "into") or self.variadic:
                 continue
             if name in where:
                 places.append(where[name])
@@ -113,7 +113,7 @@ class Op:
                     f"{self.name}: its gradient rule asks for {name!r}, which is neither an argument of the op "
                     f"({', '.join(self.names)}), y, nor saved ({', '.join(self.saves) or 'nothing'})"
                 )
-        return _Sources(asked, places, "needs" in asked)
+        return _Sources(asked, places)
 
     # Calling
 
@@ -262,8 +262,10 @@ class Op:
             if walk.create_graph:
                 saved = sources.as_tensors(saved, node, self.arity)
             if sources.wants_needs:
-                needs = tuple([bool(wanted >> i & 1) for i in range(self.arity)])
-                result = rule(g, *saved, needs=needs)
+                asked = {"needs": tuple([bool(wanted >> i & 1) for i in range(self.arity)])}
+                if sources.wants_into:
+                    asked["into"] = tuple([walk.room(where) for where in node.edges])
+                result = rule(g, *saved, **asked)
             else:
                 result = rule(g, *saved)
             if index is not None:
@@ -330,12 +332,13 @@ class Binary(Op):
 class _Sources:
     """What a gradient rule asked for by name, and how to pick it from [*arguments, y, *saves]."""
 
-    __slots__ = ("keep", "names", "places", "wants_needs")
+    __slots__ = ("keep", "names", "places", "wants_into", "wants_needs")
 
-    def __init__(self, names, places, wants_needs):
+    def __init__(self, names, places):
         self.names = names
         self.places = places
-        self.wants_needs = wants_needs
+        self.wants_needs = "needs" in names
+        self.wants_into = "into" in names
         shaped = [place for place in places if isinstance(place, tuple)]
         if shaped and len(places) == 1:
             ((_, only),) = shaped

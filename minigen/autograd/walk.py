@@ -151,6 +151,14 @@ class Walk:
             else:
                 self._arrive(where, g)
 
+    def room(self, where):
+        """Where the gradient of a leaf may be written at once: its optimiser's memory for it, if that is free."""
+        if not isinstance(where, Tensor) or where.buffer is None or where.hooks or where.grad is not None:
+            return None
+        if self.targets is not None or self.create_graph or sys.getrefcount(where.buffer) > 2:  # see `accumulate`
+            return None
+        return where.buffer
+
     def _arrive(self, leaf, g):
         """A leaf receives a gradient."""
         if self.targets is not None:
@@ -234,6 +242,8 @@ def accumulate(leaf, g):
             leaf.grad.data += g
         else:
             leaf.grad = leaf.grad + wrap(g)
+    elif g is leaf.buffer:  # a rule wrote it there; see Walk.room
+        leaf.grad = wrap(g)
     elif leaf.buffer is not None and sys.getrefcount(leaf.buffer) <= 2:  # else someone keeps an older gradient
         leaf.buffer[...] = g
         leaf.grad = wrap(leaf.buffer)

@@ -15,7 +15,7 @@ from .. import kernels, random
 from ..autograd import check_dim, op
 from ..device import device_of, xp
 from ..errors import ArgumentError, DtypeError, describe, expect
-from ..tensor import value
+from ..tensor import Tensor, value
 from .arithmetic import abs, clamp, maximum, minimum, where
 from .elementary import exp, expm1, log1p, sigmoid, tanh
 from .joining import chunk
@@ -97,7 +97,7 @@ def _where_positive(x, gate):
 
 
 SMALL = 1024  # elements up to which NumPy's own function is as quick as a kernel
-_relu.gradient(x=lambda g, y: _where_positive(g, y))
+_relu.gradient(x=lambda g, y: _where_positive(g, y) if isinstance(g, Tensor) else _where_positive.forward(g, y))
 _where_positive.gradient(x=lambda g, gate: _where_positive(g, gate))
 
 

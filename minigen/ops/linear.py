@@ -1,27 +1,28 @@
 """The linear layer's function, and the bilinear one's.
 
-`linear` is its own definition: its gradients are products and a sum, which are ops. The products use the
-kernels of kernels/cpu/blas.py where they are large.
+`linear` is its own definition: its gradients are products and a sum, which are ops. On arrays one kernel makes all
+three of them (kernels/cpu/linear.py).
 """
 
 from .. import kernels
 from ..autograd import op
+from ..device import is_array
 from ..errors import expect
+from ..tensor import Tensor, value
 from .activations import floating
-from .linalg import SMALL, SMALL_VECTOR, _matmul, _rows
+from .linalg import _matmul, _rows
 from .linalg import matmul as _product
 from .reduction import sum as _sum
 from .shape import broadcast_to, reshape
 
 __all__ = ["bilinear", "linear"]
 
-SUMMED = 16384  # elements up to which NumPy sums as quickly as a kernel
+SUMMED = 4096  # elements up to which NumPy sums as quickly as a kernel
 
 
 @op
 def _linear(x, weight, bias):
-    work = x.size * len(weight)
-    family = kernels.find(x, "blas") if work > (SMALL if len(weight) > 1 else SMALL_VECTOR) else None
+    family = kernels.find(x, "linear")
     if family is not None:
         return family.linear(x, weight, bias)
     y = x.reshape(_rows(x), x.shape[-1]) @ weight.T
@@ -30,15 +31,15 @@ def _linear(x, weight, bias):
     return y.reshape(*x.shape[:-1], len(weight))
 
 
-def _weight_gradient(g, x):
-    return _matmul(g.reshape(_rows(g), g.shape[-1]).swapaxes(0, 1), x.reshape(_rows(x), x.shape[-1]))
-
-
-_linear.gradient(
-    x=lambda g, weight: _matmul(g, weight),
-    weight=_weight_gradient,
-    bias=lambda g: _sum_leading(g),
-)
+@_linear.gradient
+def _(g, x, weight, needs, into):
+    family = None if isinstance(g, Tensor) else kernels.find(g, "linear")
+    if family is not None:
+        return family.linear_gradient(g, x, weight, needs, into)
+    rows = g.reshape(_rows(g), g.shape[-1])
+    gx = _matmul(g, weight) if needs[0] else None
+    gw = _matmul(rows.swapaxes(0, 1), x.reshape(_rows(x), x.shape[-1])) if needs[1] else None
+    return gx, gw, _sum_leading(rows) if needs[2] else None
 
 
 @op
@@ -51,11 +52,27 @@ def _sum_leading(x):
 _sum_leading.gradient(x=lambda g, x_shape: broadcast_to(g, x_shape))
 
 
+def _ordinary(x, weight, bias):
+    """Whether there is nothing to explain or to reshape: quickly, since programs call nothing as often as `linear`."""
+    return (
+        is_array(x)
+        and is_array(weight)
+        and x.ndim > 1
+        and weight.ndim == 2
+        and x.shape[-1] == weight.shape[1]
+        and x.dtype is weight.dtype
+        and x.dtype.kind == "f"
+        and (bias is None or (is_array(bias) and bias.shape == weight.shape[:1] and bias.dtype is x.dtype))
+    )
+
+
 def linear(input, weight, bias=None):
     """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,) -> (..., out).
 
     weight (in,) gives one output and drops its dimension. Raises ShapeError where `in` or `out` differ.
     """
+    if _ordinary(value(input), value(weight), value(bias)):
+        return _linear(input, weight, bias)
     floating("linear", input, weight, *([] if bias is None else [bias]))
     rule = "linear: x (..., in), weight (out, in), bias (out,)"
     arguments = (input, weight) if bias is None else (input, weight, bias)

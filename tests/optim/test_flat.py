@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen import errors, optim
+from minigen import errors, nn, optim
 from minigen.optim.flat import merged
 
 OPTIMIZERS = {
@@ -357,3 +357,33 @@ def test_a_run_with_schedule_and_average_resumes_bit_for_bit():
         np.testing.assert_array_equal(a.data, b.data)
     for a, b in zip(whole[3].shadow, second[3].shadow):
         np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_are_written_where_the_optimiser_wants_them():
+    """The linear layer's rule gets that memory at once; used twice, or with an old gradient kept, it must not."""
+    generator = minigen.random.Generator(0)
+    x = minigen.randn(5, 4, generator=generator)
+    w = nn.Parameter(minigen.randn(4, 4, generator=generator))
+    optimizer = optim.SGD([w], lr=0.0)
+
+    def gradient(times):
+        optimizer.zero_grad()
+        y = x
+        for _ in range(times):
+            y = nn.functional.linear(y, w)
+        y.sum().backward()
+        return w.grad
+
+    gradient(1)
+    optimizer.step()
+    once = gradient(1)
+    assert once.data is w.buffer
+    kept = once.numpy().copy()
+    twice = gradient(2)  # `once` is still held: its numbers must stay
+    assert np.array_equal(once.numpy(), kept)
+    del once
+    inner, outer = x.numpy(), x.numpy() @ w.detach().numpy().T
+    g = np.ones((5, 4), np.float32)
+    np.testing.assert_allclose(twice.numpy(), g.T @ outer + (g @ w.detach().numpy()).T @ inner, rtol=1e-5)
+    w.sum().backward()  # adds to what is there
+    np.testing.assert_allclose(w.grad.numpy(), g.T @ outer + (g @ w.detach().numpy()).T @ inner + 1, rtol=1e-5)
