@@ -14,6 +14,7 @@ process loads it in milliseconds. Rules for whoever writes one:
 * Write `prange` explicitly; nothing else is made parallel. A kernel may call helpers, never another kernel.
 * The split of the work must follow from the shapes, never from the number of threads, and partial sums must
   be added in order: then one thread and sixteen give the same bits.
+* No array that a kernel writes may overlap another of its arguments.
 * Sums may be reordered (that is what makes them vectorise), but NaN and Inf keep their meaning. Division by
   zero gives Inf as in NumPy. There are no bounds checks: the Python function around the kernel checks shapes.
 * Few specialisations: the wrapper makes arrays contiguous, so that each kernel is compiled once.
@@ -86,14 +87,52 @@ def kernel(function=None, *, parallel=True, reads=None, dense=(), exact=False):
     if function is None:
         return lambda function: kernel(function, parallel=parallel, reads=reads, dense=dense, exact=exact)
     fastmath, threads = False if exact else set(REORDER), parallel and PARALLEL
-    dispatcher = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, parallel=threads)(function)
-    dispatcher._cache = KernelCache(function, f"parallel={parallel} exact={exact} {sorted(REORDER)}")
+    options = {"error_model": "numpy", "nogil": True, "parallel": threads, "pipeline_class": OwnCode}
+    dispatcher = numba.njit(fastmath=fastmath, **options)(function)
+    dispatcher._compiler._customize_flags = arrays_lie_apart
+    dispatcher._cache = KernelCache(function, f"parallel={parallel} exact={exact} apart {sorted(REORDER)}")
     call = dispatcher if reads is None else for_any_strides(dispatcher, reads, dense)
     if parallel and not pool_takes_many_callers():
         call = one_at_a_time(call)
     if parallel:
         call.serial = kernel(function, parallel=False, reads=reads, dense=dense, exact=exact)  # compiled when called
     return call
+
+
+def arrays_lie_apart(flags):
+    """Compiler flags by which no array that a kernel writes may overlap another. Numba says so of parallel loops.
+
+    Without it a serial kernel would look where its arrays lie each time, and take a loop without vectors, which adds in
+    another order, for a small output right behind its input: its bits would depend on that.
+    """
+    flags.noalias = True
+    return flags
+
+
+class OwnCode(compiler.Compiler):
+    """Numba's compiler, for kernels that run the very code that is kept on disk.
+
+    The body of a prange loop is compiled twice: alone, and once more within the kernel. The process that compiles would
+    run the first, every later one (which loads the kernel) the second; they may round sums differently. So the kernel's
+    own copy is made private to it before it is linked.
+    """
+
+    def compile_extra(self, function):
+        library = self.state.library = self.state.targetctx.codegen().create_library(function.__qualname__)
+        library.enable_object_caching()
+        link = library._finalize_final_module
+
+        def link_own():
+            for part in library._final_module.functions:
+                if not part.is_declaration and part.linkage in (llvm.Linkage.linkonce_odr, llvm.Linkage.weak_odr):
+                    part.linkage = llvm.Linkage.internal
+            link()
+
+        library._finalize_final_module = link_own
+        try:
+            return super().compile_extra(function)
+        finally:
+            del library._finalize_final_module
 
 
 def choose(run, size, small=8192):

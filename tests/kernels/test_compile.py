@@ -55,6 +55,20 @@ def test_the_second_time_nothing_is_compiled_and_nothing_said(cache, capsys):
     assert files(cache) == [file] and file.stat().st_mtime_ns == before
 
 
+def test_the_process_that_compiles_has_the_bits_of_those_that_load(cache):
+    """Rows of softmax: sums in a parallel loop, whose two compiled copies order them differently."""
+    code = (
+        "import numpy as np; from minigen.kernels.cpu.softmax import softmax; "
+        "x = np.random.default_rng(0).standard_normal((61, 303), dtype=np.float32); "
+        "print(softmax(x).tobytes().hex())"
+    )
+    settings = {**os.environ, "MINIGEN_CACHE": str(cache)}
+    run = lambda: subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=True)
+    first, second = run(), run()
+    assert "compiling" in first.stderr and "compiling" not in second.stderr
+    assert first.stdout == second.stdout
+
+
 def test_the_folder_and_its_files_are_the_users_alone(cache):
     doubled()
     for path in [*cache.rglob("*")]:
