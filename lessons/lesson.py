@@ -18,6 +18,8 @@ Everything works in a script, under `minigen run`, and in a notebook.
 
 import argparse
 import contextlib
+import gc
+import re
 import sys
 import time
 from pathlib import Path
@@ -35,6 +37,15 @@ def in_notebook():
     return "ipykernel" in sys.modules and "get_ipython" in dir(__import__("builtins"))
 
 
+def seeds(text):
+    """A number of seeds, "6" -> 6, or a range of them to add, "12-17" -> range(12, 18)."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+    if last < first or (last == 0 and not found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of seeds (6) nor a range of them (12-17)")
+    return range(first, last + 1) if found[2] else first
+
+
 def flags(name="lesson"):
     """The command line that every lesson has."""
     parser = argparse.ArgumentParser(
@@ -50,7 +61,8 @@ def flags(name="lesson"):
     add("--exercise", type=int, metavar="K", help="check your answer to exercise K (0 lists them)")
     add("--solution", action="store_true", help="with --exercise: check the given answer instead")
     add("--record", action="store_true", help="run over several seeds and keep bands, text and figures in expected/")
-    add("--seeds", type=int, default=6, help="with --record: how many")
+    add("--seeds", type=seeds, default=6, metavar="N", help="with --record: over seeds 0 to N - 1 (6), or A-B to add "
+        "seeds A to B to those recorded")  # fmt: skip
     add("--no-progress", dest="progress", action="store_false", help="no progress bars")
     return parser
 
@@ -91,6 +103,7 @@ class Lesson:
             raise SystemExit(record.record(name, self.options.seeds))
         if not in_notebook():
             sys.excepthook = stopped_quietly
+            gc.set_threshold(20_000, 20, 20)  # looking for cycles, of which few are made, takes a tenth of a short run
         self.generator = random.Generator(self.seed)
         minigen.manual_seed(self.seed)
         self.folder = Path(self.options.out) / name

@@ -9,6 +9,7 @@ never from a wish. A proof without seeds (a gradient check, an identity) has a b
 
 import json
 import math
+import statistics
 from dataclasses import dataclass
 
 from minigen.errors import MinigenError
@@ -19,6 +20,7 @@ from . import catalogue
 STUDENT = {4: 8.610, 5: 6.869, 6: 5.959, 7: 5.408, 8: 5.041, 9: 4.781, 11: 4.437, 14: 4.140, 19: 3.883}
 LEAST_SEEDS = 5
 LEAST_WIDTH = 1e-3  # of the mean: where all seeds agree, arithmetic still differs a little between machines
+SKEW = 2.5  # how much further the values may reach on one side of their median than on the other
 
 HOW = (
     "band = mean +- t s sqrt(1 + 1/n) over n seeds, s their standard deviation, t the two-sided 99.9% point of "
@@ -129,6 +131,22 @@ def band_of(values):
     freedom = max(f for f in STUDENT if f <= n - 1)
     half = max(STUDENT[freedom] * spread * math.sqrt(1 + 1 / n), LEAST_WIDTH * abs(mean))
     return mean - half, mean + half
+
+
+def skew_of(values, seeds):
+    """A remark on values that lie much further to one side of their median than to the other; None where they do not.
+
+    The rule of the bands supposes a normal spread. Such a spread is remarked on too, by chance: in a quarter of all
+    recordings with six seeds, in a tenth with twelve. A remark that further seeds confirm is about the lesson.
+    """
+    middle = statistics.median(values)
+    above, below = max(values) - middle, middle - min(values)
+    if max(above, below) <= max(SKEW * min(above, below), LEAST_WIDTH * abs(middle)):
+        return None
+    far, side, other = (max, "above", "below") if above > below else (min, "below", "above")
+    seed = seeds[values.index(far(values))]
+    reach, rest = number(max(above, below)), number(min(above, below))
+    return f"seed {seed} lies {reach} {side} the median, and none more than {rest} {other} it"
 
 
 def expected(lesson):

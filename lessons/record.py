@@ -1,9 +1,15 @@
 """Record a lesson: run it over several seeds, and keep the bands of its proofs, its text and its figures.
 
     python lessons/10_vae.py --record                 # seeds 0 to 5, as usual and --quick: some minutes
+    python lessons/10_vae.py --record --seeds 12      # seeds 0 to 11
+    python lessons/10_vae.py --record --seeds 12-17   # these six as well; what is recorded stays
 
 writes expected/10_vae.json (values by seed, bands, costs, commit, time, machine, versions, and what each cell printed)
 and the figures of seed 0 in expected/10_vae/. Every run is a process of its own, so times and memory are its own too.
+Values stand in the order of the seeds in "recorded", then of those in "added", each with its own commit and machine.
+Add seeds only to a lesson that has not changed since.
+
+Where the values of a proof do not lie evenly about their median, as the rule of the bands supposes, a line says so.
 """
 
 import contextlib
@@ -19,6 +25,8 @@ import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from minigen.errors import ArgumentError, expect
 
 from . import catalogue, proof
 
@@ -76,38 +84,84 @@ def run_apart(path, arguments, judged=False):
 
 
 def record(name, seeds):
-    """Record a lesson over `seeds` seeds, in both modes. Returns an exit status."""
+    """Record a lesson in both modes, over seeds 0 to `seeds` - 1, or with a range of further seeds. Returns 0.
+
+    Raises ArgumentError for too few seeds, and for further ones where nothing is recorded, or these are already.
+    """
     path = catalogue.find(name)
     folder = path.parent / "expected"
     target = folder / f"{name}.json"
-    kept = {"lesson": name, "how": proof.HOW, "recorded": circumstances(path.parent)}
+    adding = isinstance(seeds, range)
+    seeds = seeds if adding else range(seeds)
+    now = {"seeds": spelled(seeds), **circumstances(path.parent)}
+    if adding:
+        kept = opened(target, seeds)
+        kept["added"] = [*kept.get("added", []), now]
+    else:
+        enough = len(seeds) >= proof.LEAST_SEEDS
+        expect(enough, f"--seeds: a band needs {proof.LEAST_SEEDS} seeds, not {len(seeds)}", error=ArgumentError)
+        kept = {"lesson": name, "how": proof.HOW, "recorded": now}
     with tempfile.TemporaryDirectory() as out:
         for mode, flags in MODES.items():
-            runs = []
-            for seed in range(seeds):
+            earlier, runs = kept.get(mode, {}), []
+            for seed in seeds:
                 runs.append(run_apart(path, [*flags, "--seed", str(seed), "--out", out]))
+                same = not earlier or set(earlier["proofs"]) == set(runs[-1]["proofs"])
+                expect(same, f"{name} has other proofs than those recorded", error=ArgumentError, hint="record it anew")
                 print(f"{name} {mode} seed {seed}: {runs[-1]['costs']['seconds']} s", flush=True)
-            kept[mode] = summary(runs)
+            kept[mode] = summary(runs, earlier)
         write(target, kept)
         # Once more with the bands in place: the text and the figures that the book shows.
         kept["cells"] = run_apart(path, ["--seed", "0", "--out", out], judged=True)["cells"]
         write(target, kept)
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(Path(out) / name, folder / name)
-    print(f"wrote {target} and {folder / name}/")
+    print("\n".join([f"wrote {target} and {folder / name}/", *remarks(kept)]))
     return 0
 
 
-def summary(runs):
-    """Values by seed, their bands, and the costs, from the runs of one mode."""
+def opened(target, seeds):
+    """What is recorded in `target`, to which `seeds` may be added."""
+    there = target.exists()
+    expect(there, f"--seeds {spelled(seeds)} adds to what is recorded, and nothing is", error=ArgumentError,
+           hint="record the first ones: --record --seeds 6")  # fmt: skip
+    kept = json.loads(target.read_text(encoding="utf-8"))
+    kept["recorded"].setdefault("seeds", spelled(range(kept["standard"]["seeds"])))  # older files do not say
+    twice = sorted(set(seeds) & set(recorded_seeds(kept)))
+    expect(not twice, f"--seeds {spelled(seeds)}: recorded already: {', '.join(map(str, twice))}", error=ArgumentError)
+    return kept
+
+
+def recorded_seeds(kept):
+    """The seeds behind the values that are kept, in their order."""
+    spans = [batch["seeds"].split("-") for batch in [kept["recorded"], *kept.get("added", [])]]
+    return [seed for span in spans for seed in range(int(span[0]), int(span[1]) + 1)]
+
+
+def spelled(seeds):
+    return f"{seeds[0]}-{seeds[-1]}"
+
+
+def summary(runs, earlier=None):
+    """Values by seed, their bands, and the costs of one mode: those of an `earlier` summary, then those of the runs."""
+    earlier = earlier or {"seeds": 0, "proofs": {}, "costs": {}}
     proofs = {}
     for name, first in runs[0]["proofs"].items():
-        values = [run["proofs"][name]["value"] for run in runs]
+        before = earlier["proofs"][name]["values"] if earlier["proofs"] else []
+        values = before + [run["proofs"][name]["value"] for run in runs]
         proofs[name] = {"unit": first["unit"], "values": values}
         if not first["own"]:  # a band from theory needs no recording
             proofs[name]["band"] = [rounded(x) for x in proof.band_of(values)]
-    costs = [run["costs"] for run in runs]
-    return {"seeds": len(runs), "proofs": proofs, "costs": {key: [cost[key] for cost in costs] for key in costs[0]}}
+    costs = {key: earlier["costs"].get(key, []) + [run["costs"][key] for run in runs] for key in runs[0]["costs"]}
+    return {"seeds": earlier["seeds"] + len(runs), "proofs": proofs, "costs": costs}
+
+
+def remarks(kept):
+    """A line for each proof whose values lie unevenly about their median."""
+    seeds = recorded_seeds(kept)
+    proofs = [(mode, *item) for mode in MODES for item in kept[mode]["proofs"].items() if "band" in item[1]]
+    found = [(mode, claim, proof.skew_of(made["values"], seeds)) for mode, claim, made in proofs]
+    return [f"skewed: {claim} ({mode}): {skew}" for mode, claim, skew in found if skew]
 
 
 def rounded(x):

@@ -1,5 +1,7 @@
 """What every lesson stands on: flags, proofs that stop a script, exercises, recording, the index."""
 
+import argparse
+import json
 import subprocess
 import sys
 import textwrap
@@ -10,7 +12,9 @@ import pytest
 import minigen
 from minigen.errors import ArgumentError
 from minigen.lessons import Lesson, Wrong, catalogue, close, exercise, record, workbook
-from minigen.lessons.proof import ProofFailed
+from minigen.lessons.lesson import seeds
+from minigen.lessons.proof import ProofFailed, band_of
+from minigen.random import Generator
 
 
 @pytest.fixture
@@ -209,12 +213,13 @@ def test_exercises_from_the_command_line(tmp_path):
 # Recording
 
 
+def recorded(tmp_path):
+    return json.loads((tmp_path / "lessons" / "expected" / "99_test.json").read_text(encoding="utf-8"))
+
+
 def test_recording_keeps_bands_text_figures_and_circumstances(tmp_path):
     script(tmp_path, SMALL, "--record", "--seeds", "5", code=0)
-    folder = tmp_path / "lessons" / "expected"
-    import json
-
-    kept = json.loads((folder / "99_test.json").read_text(encoding="utf-8"))
+    folder, kept = tmp_path / "lessons" / "expected", recorded(tmp_path)
     for mode, centre in (("standard", 10), ("quick", 15)):
         low, high = kept[mode]["proofs"]["x"]["band"]
         assert low < centre < high and len(kept[mode]["proofs"]["x"]["values"]) == 5
@@ -227,6 +232,50 @@ def test_recording_keeps_bands_text_figures_and_circumstances(tmp_path):
     # From now on a number outside the band fails.
     script(tmp_path, SMALL, "--seed", "77", code=0)
     script(tmp_path, SMALL.replace("x = 10", "x = 13"), code=1)
+
+
+def test_further_seeds_are_added_to_those_recorded(tmp_path):
+    script(tmp_path, SMALL, "--record", "--seeds", "5", code=0)
+    first = recorded(tmp_path)
+    script(tmp_path, SMALL, "--record", "--seeds", "7-8", code=0)
+    both = recorded(tmp_path)
+    assert both["recorded"] == first["recorded"] and both["recorded"]["seeds"] == "0-4"
+    (added,) = both["added"]
+    assert added["seeds"] == "7-8" and {"commit", "time", "machine", "versions"} <= set(added)
+    assert record.recorded_seeds(both) == [0, 1, 2, 3, 4, 7, 8]
+    for mode in ("standard", "quick"):
+        before, after = first[mode]["proofs"]["x"], both[mode]["proofs"]["x"]
+        assert both[mode]["seeds"] == 7 and after["values"][:5] == before["values"]
+        assert after["band"] == pytest.approx(band_of(after["values"]), rel=1e-6) != before["band"]
+        assert {len(costs) for costs in both[mode]["costs"].values()} == {7}
+        dice = [Generator(seed).normal(()) for seed in (7, 8)]
+        assert after["values"][5:] == pytest.approx([10 + 5 * (mode == "quick") + 0.1 * float(x) for x in dice])
+    assert [cell["figures"] for cell in both["cells"]] == [cell["figures"] for cell in first["cells"]]
+    # What cannot be added is refused, and leaves the file as it is.
+    assert "recorded already: 4" in script(tmp_path, SMALL, "--record", "--seeds", "4-6", code=1).stderr
+    renamed = SMALL.replace('proof("x"', 'proof("y"')
+    assert "record it anew" in script(tmp_path, renamed, "--record", "--seeds", "9-9", code=1).stderr
+    assert recorded(tmp_path) == both
+
+
+def test_seeds_that_cannot_be_recorded(tmp_path):
+    assert "nothing is" in script(tmp_path, SMALL, "--record", "--seeds", "6-11", code=1).stderr
+    assert "5 seeds, not 4" in script(tmp_path, SMALL, "--record", "--seeds", "4", code=1).stderr
+
+
+def test_seeds_are_a_number_or_a_range():
+    assert seeds("12") == 12 and seeds("12-17") == range(12, 18) and seeds("0-0") == range(1)
+    for text in ("0", "-3", "3-", "17-12", "1-2-3", "six", "1.5"):
+        with pytest.raises(argparse.ArgumentTypeError, match="neither a number of seeds"):
+            seeds(text)
+
+
+def test_a_skewed_spread_is_said():
+    claims = {"kl": {"values": [0.10, 0.11, 0.09, 0.10, 0.16], "band": [0, 1]}, "error": {"values": [0, 0, 0, 0, 9]}}
+    even = {"kl": {"values": [1.0, 1.1, 0.9, 1.0, 1.05], "band": [0, 2]}}
+    kept = {"recorded": {"seeds": "0-3"}, "added": [{"seeds": "7-7"}], "standard": {"proofs": claims}}
+    said = record.remarks(kept | {"quick": {"proofs": even}})
+    assert said == ["skewed: kl (standard): seed 7 lies 0.06 above the median, and none more than 0.01 below it"]
 
 
 def test_cells_are_split_at_their_marks():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from minigen.lessons.proof import Proof, ProofFailed, band_of, number
+from minigen.lessons.proof import Proof, ProofFailed, band_of, number, skew_of
 
 
 def verdict(ours, **rest):
@@ -75,6 +75,20 @@ def test_bands_cover_new_seeds_as_often_as_they_say():
         low, high = band_of(list(row[:10]))
         outside += not low <= row[10] <= high
     assert outside <= 15  # 4 expected
+
+
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        ([0.10, 0.11, 0.09, 0.10, 0.16], "seed 16 lies 0.06 above the median, and none more than 0.01 below it"),
+        ([0.10, 0.04, 0.09, 0.10, 0.11], "seed 13 lies 0.06 below the median, and none more than 0.01 above it"),
+        ([0.10, 0.11, 0.09, 0.10, 0.12], None),  # twice as far is nothing to speak of
+        ([100.0, 100.0, 100.0, 100.0, 100.05], None),  # nor is what the band leaves to arithmetic
+        ([3.0] * 5, None),
+    ],
+)
+def test_a_skewed_spread_is_remarked_on(values, words):
+    assert skew_of(values, range(12, 17)) == words
 
 
 @pytest.mark.parametrize(

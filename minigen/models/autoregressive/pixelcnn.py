@@ -126,6 +126,9 @@ class GatedLayer(nn.Module):
         self.out = Left(channels, channels, 1, "B", colours)
         self.label = nn.Embedding(classes, 4 * channels) if classes else None
         self.dropout = nn.Dropout(dropout)
+        for conv in (self.above, self.left, self.down):  # a gate halves what a convolution's usual start has weakened
+            nn.init.kaiming_uniform_(conv.weight, nonlinearity="tanh")
+        nn.init.kaiming_uniform_(self.out.weight, nonlinearity="linear")
 
     def vertical(self, v, labels):
         """The next v before its gate, and what it tells the horizontal stack: both (N, 2 c, H, W)."""

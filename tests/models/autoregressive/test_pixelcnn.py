@@ -174,6 +174,15 @@ def test_a_class_moves_the_distribution_and_can_be_learned(gated):
     assert drawn[:50].mean() < 0.25 and drawn[50:].mean() > 0.75
 
 
+def test_the_vertical_stack_is_heard_from_the_start():
+    # The usual start of a convolution would leave a quarter of the signal after each layer: 0.004 after the fourth.
+    model = small(shape=(1, 8, 8), channels=24, layers=4, likelihood="bits")
+    with minigen.no_grad():
+        told = model.stack.vertical(model.pixel.scaled(pictures(model, 200)), None)
+    spread = [down.numpy().std(0).mean() for down in told]
+    assert all(0.1 < s < 3 for s in spread), spread
+
+
 def test_masked_convolution_is_the_masked_kernel_of_the_paper():
     minigen.manual_seed(0)
     for mask, colours in (("A", 1), ("B", 1), ("A", 3), ("B", 3)):
