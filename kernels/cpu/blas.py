@@ -245,11 +245,12 @@ ADDED = 4  # what adding up an element of a partial result costs, in elements pa
 
 
 @lru_cache(4096)
-def blocks(M, N, K):
+def blocks(M, N, K, a_transposed=False):
     """(rows, columns, depth) of the blocks that an (M, K) @ (K, N) product is cut into: enough of them, at least cost.
 
-    Each block packs its rows of A and its columns of B once, so there is least to pack if blocks are like squares. K
-    may be cut, too; then the parts' results are added up at the end.
+    Each block packs its rows of A and its columns of B once, so there is least to pack if blocks are like squares.
+    (Packing a transposed A, a weight's gradient, takes twice as long.) K may be cut, too; then the parts' results are
+    added up at the end.
     """
     wanted = min(2 * -(-M * N * K // (2 * BLOCK)), MOST)
     choices = []
@@ -258,7 +259,7 @@ def blocks(M, N, K):
             down = min(-(-wanted // (parts * across)), -(-M // NARROW))
             rows, columns = -(-M // (16 * down)) * 16, -(-N // (16 * across)) * 16
             down, across = -(-M // rows), -(-N // columns)
-            cost = K * (M * across + N * down) + (ADDED * parts * M * N if parts > 1 else 0)
+            cost = K * ((2 if a_transposed else 1) * M * across + N * down) + (ADDED * parts * M * N if parts > 1 else 0)
             choices.append((down * across * parts < wanted, cost, rows, columns, parts))
     if not choices:  # an empty product
         return 1, 1, 1
@@ -325,7 +326,7 @@ def product(a, b, bias=_NO_BIAS, into=None):
     pair = (1,) * (2 - len(batch)) + batch if len(batch) <= 2 else (math.prod(batch[:-1]), batch[-1])
     A, a_transposed = as_stored(a.reshape(pair + (M, K)))
     B, b_transposed = as_stored(b.reshape(pair + (K, N)))
-    rows, columns, depth = blocks(M, N, K)
+    rows, columns, depth = blocks(M, N, K, a_transposed)
     if batch:
         depth = max(K, 1)
     parts = max(-(-K // depth), 1)

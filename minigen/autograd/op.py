@@ -151,7 +151,7 @@ class Op:
         if y is NotImplemented:
             return self._by_definition(args)
         if not any_tensor:
-            if not any([is_array(x) or isinstance(x, NUMBERS) for x in arrays]):
+            if type(arrays[0]) is not ndarray and not any([is_array(x) or isinstance(x, NUMBERS) for x in arrays]):
                 raise DtypeError(f"{self.name}: takes a tensor, got {describe(args[0])}\n  write minigen.tensor(...)")
             return y[: self.outputs] if self.outputs > 1 else y[0] if self.saves else y
         if self.plain:
