@@ -4,57 +4,67 @@ A workload is one file in `workloads/`, written once against names that both lib
 the same lines: the same model, initial weights, batch, noise and optimiser. Each side first takes 20 checked steps
 with given noise, whose first and last losses are reported and must agree; then it is timed, drawing its own noise.
 
-What is timed is a whole step as a user writes it: zero_grad, loss, backward, step, loss.item(). OPENBLAS_CORETYPE
-and OPENBLAS_L2_SIZE are cleared for both sides: some machines preset an older core, which halves the products.
+    ms         a whole step as a user writes it: zero_grad, loss, backward, step, loss.item(). The median of a
+               process's steps, and of the processes the median again.
+    memory     the peak resident set of the process (the library, its code and threads, the model, the steps), and how
+               far it rose above what was resident when the library was in and the model not yet made
+    share      of the machine's ceiling: the step's multiply-adds (see count.py) a second, over those of a large float32
+               product on the same threads. The ceiling is the best that either library reached, in any process of
+               the run; both sides are held against it.
 """
 
-import contextlib
 import importlib
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 
+from .. import jsonfile
+from ..errors import ArgumentError
+from . import ceiling, sides, table
+
 WORKLOADS = ("vae", "gpt", "lstm", "ddpm", "pixelcnn", "realnvp", "dcgan")
-SIDES = ("minigen", "torch")
-CLEARED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+TARGETS = {"vae": 1.8, "gpt": 1.8, "lstm": 1.0, "ddpm": 1.0, "pixelcnn": 1.2, "realnvp": 1.5, "dcgan": 1.0}
+MEAN_TARGET = 1.4
 CHECKED_STEPS = 20
-AGREE = 1e-4
+FIRST_LOSS_AGREES = 1e-4  # relative
+LAST_LOSS_AGREES = 1e-3  # relative; a workload that needs another says why in its file
 
 
 def arguments(parser):
-    parser.add_argument("--workload", choices=WORKLOADS, help="only this one")
-    parser.add_argument("--side", choices=SIDES, help="only this side, in this process")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to time each side, each turn")
-    parser.add_argument("--turns", type=int, default=3, help="how often the sides take turns")
-    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--json", action="store_true", help="print JSON, one line a measurement")
+    parser.add_argument("--workload", metavar="NAME", help=f"only this one: {', '.join(WORKLOADS)}")
+    sides.add_arguments(parser, seconds=3.0)
     parser.set_defaults(run=run)
 
 
 def run(options):
-    if options.side:
-        if not options.workload:
-            print("bench cpu: --side needs --workload: one side of which training step?", file=sys.stderr)
-            return 2
-        return _one_side(options)
-    return _table(options)
+    if options.workload is not None and options.workload not in WORKLOADS:
+        raise ArgumentError(f"cpu: there is no workload {options.workload!r}\n  there are: {', '.join(WORKLOADS)}")
+    if options.side is None or options.workload is None:
+        return compare(options)
+    given = ["--workload", options.workload]
+    measure_it = lambda: measure(options.workload, options.side, options.seconds, options.threads)
+    return sides.one_side("cpu", given, options, measure_it)
 
 
 def measure(workload, side, seconds, threads=2):
     """Time one side of one workload in this process: a dictionary with ms_median, loss_first, loss_last, params."""
-    library = _library(side, threads)
+    start = time.perf_counter()
+    library = sides.library(side, threads)
+    imported = time.perf_counter() - start
+    before, _ = ceiling.memory()
+    start = time.perf_counter()
     step, params = importlib.import_module(f"{__package__}.workloads.{workload}").build(library)
-    losses = [step(i) for i in range(CHECKED_STEPS)]
+    losses = [step(0)]
+    first = time.perf_counter() - start
+    losses += [step(i) for i in range(1, CHECKED_STEPS)]
     times = []
     finish = time.perf_counter() + seconds
     while time.perf_counter() < finish or len(times) < 8:
         start = time.perf_counter()
         step(None)
         times.append(time.perf_counter() - start)
-    return {
+    _, peak = ceiling.memory()
+    found = {
         "workload": workload,
         "side": side,
         "ms_median": round(1e3 * statistics.median(times), 4),
@@ -63,92 +73,165 @@ def measure(workload, side, seconds, threads=2):
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "params": params,
+        "import_s": round(imported, 3),
+        "first_step_s": round(first, 3),
+        "peak_mb": None if peak is None else round(peak, 1),
+        "growth_mb": None if peak is None else round(peak - before, 1),
+        "product_gflops": round(ceiling.product_rate(library) / 1e9, 1),
         "threads": threads,
-        "version": library.__version__,
+        **sides.circumstances(side, library),
     }
-
-
-def _library(side, threads):
     if side == "minigen":
-        os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
-        return importlib.import_module("minigen")
-    try:
-        torch = importlib.import_module("torch")
-    except ImportError:
-        raise SystemExit(
-            "bench: PyTorch is not installed\n  pip install torch (it is never needed otherwise)"
-        ) from None
-    torch.set_num_threads(threads)
-    return torch
+        from .count import counting
+
+        with counting() as operations:
+            step(None)
+        found["operations"] = operations.total
+    return found
 
 
-def _one_side(options):
-    if any(name in os.environ for name in CLEARED):  # too late for this process: BLAS has chosen its core already
-        return subprocess.run(_command(options, options.workload, options.side), env=_environment(options)).returncode
-    result = measure(options.workload, options.side, options.seconds, options.threads)
+def compare(options):
+    """Measure all sides of all workloads, print the table, save what was found. Returns 1 where losses differ."""
+    wanted = [options.workload] if options.workload else WORKLOADS
+    rows, places, load = [], {}, sides.load()
+    for workload in wanted:
+        results = sides.take_turns("cpu", ["--workload", workload], options)
+        rows.append(row(workload, results))
+        for side, turns in results.items():
+            places[side] = {key: turns[0][key] for key in ("version", "core")}
+        times = ", ".join(f"{side} {ms:.2f} ms" for side, ms in rows[-1]["ms"].items())
+        print(f"{workload:9s} {times}", file=sys.stderr, flush=True)
+    found = table.document("cpu", "Training steps on the CPU", options, load, add_shares(rows), places)
+    found["mean"] = geometric_mean(rows)
+    found["notes"] = notes(found)
     if options.json:
-        print(json.dumps(result))
+        print(jsonfile.json_bytes(found).decode(), end="")
     else:
-        print("  ".join(f"{key} {value}" for key, value in result.items()))
-    return 0
+        table.show(found, tables(found))
+    if options.workload is None or options.out:
+        for path in table.save(found, options.out or table.FOLDER, figure(found)):
+            print(f"saved {path}", file=sys.stderr)
+    return 0 if all(each["agree"] for each in rows) else 1
 
 
-def _command(options, workload, side):
-    command = [sys.executable, "-m", "minigen", "bench", "cpu", "--workload", workload, "--side", side]
-    command += ["--seconds", str(options.seconds), "--threads", str(options.threads)]
-    return command + ["--json"] * options.json
-
-
-def _environment(options):
-    environment = {key: value for key, value in os.environ.items() if key not in CLEARED}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        environment[name] = str(options.threads)
-    return environment
-
-
-def _table(options):
-    workloads = [options.workload] if options.workload else WORKLOADS
-    options.json = True
-    rows, failed = [], 0
-    for workload in workloads:
-        results = {side: [] for side in SIDES}
-        for turn in range(options.turns):
-            for side in SIDES[:: 1 if turn % 2 == 0 else -1]:
-                done = subprocess.run(
-                    _command(options, workload, side),
-                    env=_environment(options), capture_output=True, text=True,
-                )  # fmt: skip
-                if done.returncode:
-                    print(f"{workload}, {side}: failed\n{done.stderr.strip()}", file=sys.stderr)
-                    return 1
-                results[side].append(json.loads(done.stdout.strip().splitlines()[-1]))
-        rows.append(_row(workload, results))
-        failed += not rows[-1]["agree"]
-    _print(rows, options)
-    return 1 if failed else 0
-
-
-def _row(workload, results):
-    ms = {side: statistics.median(r["ms_median"] for r in found) for side, found in results.items()}
-    pairs = [(results["minigen"][0][key], results["torch"][0][key]) for key in ("loss_first", "loss_last")]
+def row(workload, results):
+    """What the turns of both sides say about one workload."""
+    last_agrees = getattr(
+        importlib.import_module(f"{__package__}.workloads.{workload}"), "LAST_LOSS_AGREES", LAST_LOSS_AGREES
+    )
+    middle = lambda key: {
+        side: statistics.median([turn[key] for turn in turns]) if turns[0].get(key) is not None else None
+        for side, turns in results.items()
+    }
+    ms, losses = middle("ms_median"), {key: middle(key) for key in ("loss_first", "loss_last")}
+    ratio = ms["torch"] / ms["minigen"] if len(ms) == 2 else None
     return {
         "workload": workload,
+        "params": next(iter(results.values()))[0]["params"],
+        "operations": results["minigen"][0]["operations"] if "minigen" in results else None,
         "ms": ms,
-        "ratio": ms["torch"] / ms["minigen"],
-        "losses": pairs,
-        "agree": all(abs(a - b) <= AGREE * max(1, abs(b)) for a, b in pairs),
-        "params": results["minigen"][0]["params"],
+        "ratio": ratio,
+        "target": TARGETS[workload],
+        "met": None if ratio is None else ratio >= TARGETS[workload],
+        "peak_mb": middle("peak_mb"),
+        "growth_mb": middle("growth_mb"),
+        "losses": losses,
+        "tolerance": {"loss_first": FIRST_LOSS_AGREES, "loss_last": last_agrees},
+        "agree": agree(losses["loss_first"], FIRST_LOSS_AGREES) and agree(losses["loss_last"], last_agrees),
+        "measurements": results,
     }
 
 
-def _print(rows, options):
-    print(f"{'workload':10s} {'params':>9s} {'minigen ms':>11s} {'torch ms':>9s} {'ratio':>6s}   losses (first, last)")
-    for row in rows:
-        losses = "  ".join(f"{a:.5f}/{b:.5f}" for a, b in row["losses"])
-        note = "" if row["agree"] else "   DIFFER"
-        print(
-            f"{row['workload']:10s} {row['params']:9d} {row['ms']['minigen']:11.2f} {row['ms']['torch']:9.2f} "
-            f"{row['ratio']:6.2f}   {losses}{note}"
+def agree(losses, tolerance):
+    """Whether the sides' losses are equal up to a relative `tolerance`; a side that stands alone agrees with itself."""
+    a, b = losses.get("minigen"), losses.get("torch")
+    return a is None or b is None or abs(a - b) <= tolerance * abs(b)
+
+
+def add_shares(rows):
+    """The ceiling and each side's share of it, added to every row."""
+    rates = [turn["product_gflops"] for each in rows for turns in each["measurements"].values() for turn in turns]
+    for each in rows:
+        each["ceiling_gflops"] = max(rates)
+        each["share"] = {
+            side: None if each["operations"] is None else each["operations"] / (1e6 * ms) / max(rates)
+            for side, ms in each["ms"].items()
+        }
+    return rows
+
+
+def geometric_mean(rows):
+    """The geometric mean of the ratios of all workloads, or None where one is missing."""
+    ratios = [each["ratio"] for each in rows]
+    return None if None in ratios or len(ratios) < len(WORKLOADS) else statistics.geometric_mean(ratios)
+
+
+def met(value, target):
+    return "-" if value is None else "met" if value >= target else "missed"
+
+
+def tables(found):
+    """The tables of a document of this suite."""
+    present = list(found["sides"])
+    head = ["workload", "parameters", *[f"{side} ms" for side in present], "torch / minigen", "target", "target is"]
+    speed, cost, losses = [], [], []
+    for each in found["rows"]:
+        name, ratio = each["workload"], each["ratio"]
+        speed.append([name, f"{each['params']:,}", *[table.decimals(each["ms"][side]) for side in present]])
+        speed[-1] += [table.decimals(ratio), f"{each['target']:.1f}", met(ratio, each["target"])]
+        cost.append([name, table.decimals(None if each["operations"] is None else each["operations"] / 1e6)])
+        cost[-1] += [table.percent(each["share"][side]) for side in present]
+        for key in ("peak_mb", "growth_mb"):
+            cost[-1] += [table.decimals(each[key][side]) for side in present]
+        losses.append([name])
+        for key in ("loss_first", "loss_last"):
+            losses[-1] += [f"{float(each['losses'][key][side]):.6g}" for side in present]  # a saved NaN is a word
+            losses[-1].append(f"{each['tolerance'][key]:g}")
+        losses[-1].append("-" if len(present) < 2 else "yes" if each["agree"] else "NO")
+    if found["mean"] is not None:
+        speed.append(["geometric mean", "", "", "", table.decimals(found["mean"]), f"{MEAN_TARGET:.1f}"])
+        speed[-1].append(met(found["mean"], MEAN_TARGET))
+    cost_head = ["workload", "Mflop a step", *[f"{side} share" for side in present]]
+    cost_head += [f"{side} {what} MB" for what in ("peak", "growth") for side in present]
+    loss_head = ["workload"]
+    loss_head += [f"{side} {which}" if side else "within" for which in ("first", "last") for side in (*present, "")]
+    return [
+        ("Time of a training step", head, speed),
+        ("Share of the matrix-product ceiling, and memory", cost_head, cost),
+        ("The same training: losses of steps 1 and 20", [*loss_head, "agree"], losses),
+    ]
+
+
+def notes(found):
+    """What the numbers mean, in sentences."""
+    lines = [
+        f"The ceiling is {found['rows'][0]['ceiling_gflops']:.0f} Gflop/s, the best of float32 products of two "
+        "matrices 1024 and 2048 wide on the same threads. Mflop counts the step's matrix products, forward and back.",
+        "Peak is the largest resident set of the process; growth is how far that lies above the resident set when the "
+        "library was imported and the model not yet built.",
+    ]
+    if len(found["sides"]) == 2:
+        lines.insert(0, "torch / minigen above 1: minigen is faster. PyTorch runs eagerly, with its fused Adam.")
+    elif len(sides.installed_sides()) < 2:
+        lines.insert(0, sides.ALONE)
+    return lines
+
+
+def figure(found):
+    """Bars of the ratios; None where there is nothing to compare."""
+    rows = [each for each in found["rows"] if each["ratio"] is not None]
+    if not rows:
+        return None
+    from .chart import bars
+
+    names, ratios = [each["workload"] for each in rows], [each["ratio"] for each in rows]
+    beside = [f"{table.decimals(each['ms']['minigen'])} / {table.decimals(each['ms']['torch'])} ms" for each in rows]
+    targets = [each["target"] for each in rows]
+    if found["mean"] is not None:
+        names, ratios, beside, targets = (
+            [*names, "geometric mean"],
+            [*ratios, found["mean"]],
+            [*beside, ""],
+            [*targets, MEAN_TARGET],
         )
-    with contextlib.suppress(OSError):
-        print(f"ratio > 1: minigen is faster. Medians of {options.turns} turns, {options.threads} threads.")
+    return bars("A training step on the CPU, beside PyTorch eager", names, ratios, beside, targets)

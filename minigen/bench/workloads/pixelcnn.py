@@ -15,19 +15,19 @@ def build(library):
         return library.tanh(a) * library.sigmoid(b)
 
     class Layer(nn.Module):
-        """Kernels that stand above and to the left of the pixel: `own` is 1 where its own row and place are seen."""
+        """Kernels two high and two wide, above and to the left: `own` is 1 where they end at the pixel itself."""
 
         def __init__(self, inputs, own):
             super().__init__()
             self.own = own
-            self.above = nn.Conv2d(inputs, 2 * CHANNELS, (1 + own, 3))
-            self.left = nn.Conv2d(inputs, 2 * CHANNELS, (1, 1 + own))
+            self.above = nn.Conv2d(inputs, 2 * CHANNELS, (2, 3))
+            self.left = nn.Conv2d(inputs, 2 * CHANNELS, (1, 2))
             self.down = nn.Conv2d(2 * CHANNELS, 2 * CHANNELS, 1)
             self.out = nn.Conv2d(CHANNELS, CHANNELS, 1)
 
         def forward(self, v, h):
-            rows = self.above(F.pad(v, (1, 1, 1, self.own - 1)))
-            y = self.out(gate(self.left(F.pad(h, (1, self.own - 1))) + self.down(rows)))
+            rows = self.above(F.pad(v, (1, 1, 2 - self.own, self.own - 1)))
+            y = self.out(gate(self.left(F.pad(h, (2 - self.own, self.own - 1))) + self.down(rows)))
             return gate(rows), h + y if self.own else y
 
     class PixelCNN(nn.Module):
