@@ -76,8 +76,8 @@ def kernel(function=None, *, parallel=True, reads=None, dense=(), exact=False):
     """A function over arrays compiled by Numba, its prange loops in parallel, kept in minigen's own cache.
 
     It releases the GIL, and may be called from several threads at once. `k.serial` is the same kernel k without
-    threads: 1 to 3 us quicker to enter, so the better one for some 10,000 elements or fewer (see `choose`; the choice
-    must follow from the shape, since the two may round sums differently).
+    threads: 1 to 3 us quicker to enter, 50 if they have gone to sleep, so the better one for little work (see `choose`;
+    the choice must follow from the shape, since the two may round sums differently).
 
     reads=("x", "w")  the names of the arguments that are only read. Then the kernel is compiled once, for arrays of any
                       strides. (Otherwise Numba compiles anew for each mixture of contiguous, strided and read-only.)
@@ -135,7 +135,7 @@ class OwnCode(compiler.Compiler):
             del library._finalize_final_module
 
 
-def choose(run, size, small=8192):
+def choose(run, size, small=32768):
     """A kernel, or its serial form for a work of at most `small` elements, where starting threads does not pay."""
     return run.serial if size <= small else run
 

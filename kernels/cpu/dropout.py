@@ -17,7 +17,7 @@ from .random import CHUNK, U64, block
 from .vector_math import select
 
 F = np.float32
-SERIAL = 4096
+SERIAL = 16384
 
 
 @kernel

@@ -16,7 +16,7 @@ Floor: read x, write y (and 8 bytes a place for where it stood).
 import numpy as np
 from numba import prange
 
-from .compile import inline_sums, kernel
+from .compile import choose, inline_sums, kernel
 from .layout import from_planes, inside, planes, three
 
 F = np.float32
@@ -154,7 +154,7 @@ def max_pool(x, kernel, count, window):
     """The largest element of each window, and where it stands."""
     source, last = planes(x)
     y, places = empty_planes(source, count), empty_planes(source, count, np.int64)
-    largest(source, y, places, *geometry(kernel, window))
+    choose(largest, x.size)(source, y, places, *geometry(kernel, window))
     return from_planes(y, x, last), from_planes(places, x, last)
 
 
@@ -162,7 +162,7 @@ def sum_pool(x, kernel, count, window):
     """The sum of each window."""
     source, last = planes(x)
     y = empty_planes(source, count)
-    sums(source, y, *geometry(kernel, window))
+    choose(sums, x.size)(source, y, *geometry(kernel, window))
     return from_planes(y, x, last)
 
 
@@ -170,7 +170,7 @@ def spread(y, kernel, size, window):
     """Each window's number added to all its places."""
     given, last = planes(y)
     x = empty_planes(given, size)
-    spread_sums(given, x, *geometry(kernel, window))
+    choose(spread_sums, x.size)(given, x, *geometry(kernel, window))
     return from_planes(x, y, last)
 
 
@@ -180,7 +180,8 @@ def take(x, places):
     source = inside(x) if last else np.ascontiguousarray(x)
     y = empty_planes(where, places.shape[2:])
     outer, inner = where.shape[0], where.shape[4]
-    taken(source.reshape(outer, -1, inner), where.reshape(outer, -1, inner), y.reshape(outer, -1, inner))
+    run = choose(taken, x.size)
+    run(source.reshape(outer, -1, inner), where.reshape(outer, -1, inner), y.reshape(outer, -1, inner))
     return from_planes(y, places, last)
 
 
@@ -190,5 +191,6 @@ def put(y, places, size):
     given = inside(y) if last else np.ascontiguousarray(y)
     x = empty_planes(where, size)
     outer, inner = where.shape[0], where.shape[4]
-    put_back(given.reshape(outer, -1, inner), where.reshape(outer, -1, inner), x.reshape(outer, -1, inner))
+    run = choose(put_back, x.size)
+    run(given.reshape(outer, -1, inner), where.reshape(outer, -1, inner), x.reshape(outer, -1, inner))
     return from_planes(x, y, last)

@@ -20,7 +20,7 @@ M0, M1, W0, W1 = U64(0xD2511F53), U64(0xCD9E8D57), U32(0x9E3779B9), U32(0xBB67AE
 UNIT, HALF_UNIT = F(2.0**-32), F(2.0**-33)
 TURN, EIGHTH = F(np.pi / 2 * 2.0**-30), F(np.pi / 4)
 CHUNK = 512  # blocks that one task draws
-SERIAL = 4096  # numbers up to which threads do not pay
+SERIAL = 16384  # numbers up to which threads do not pay
 
 
 @inline
