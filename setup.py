@@ -10,6 +10,7 @@ setup(
     packages=packages,
     package_dir={"minigen": "minigen", "minigen.kernels": "kernels", "minigen.lessons": "lessons"},
     package_data={
+        "minigen.bench": ["*.md"],
         "minigen.data": ["digits/*"],
         "minigen.metrics": ["weights/*"],
         "minigen.lessons": ["*.md", "expected/**/*", "exercises/*.py", "solutions/*.py"],

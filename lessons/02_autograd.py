@@ -262,7 +262,7 @@ lesson.table(["walk", "dy/dx", "it should be 21"], rows)
 
 # %%
 counts = {"newest first": [], "messages": []}
-depths = list(range(1, 19))
+depths = list(range(1, lesson.pick(18, quick=14) + 1))
 for depth in depths:
     for name, walk in [("newest first", backward_counted), ("messages", backward_by_messages)]:
         x = Var(1.0)
@@ -281,11 +281,11 @@ with lesson.figure("walks", "Passing on every message at once takes 2^n visits."
     axes.legend()
 
 lesson.proof(
-    "visits for n = 18",
+    f"visits for n = {depths[-1]}",
     counts["newest first"][-1],
     floor=(counts["messages"][-1], "every message at once"),
-    optimum=(19, "each variable once"),
-    at_most=19,
+    optimum=(depths[-1] + 1, "each variable once"),
+    at_most=depths[-1] + 1,
 )
 
 # %% [markdown]
@@ -447,7 +447,7 @@ def by_hand(weights, x):
 
 values = {name: np.asarray(w, np.float64) for name, w in start.items()}
 losses = []
-for _ in lesson.progress(lesson.pick(600, quick=150), "two spirals"):
+for _ in lesson.progress(lesson.pick(600, quick=100), "two spirals"):
     weights = {name: Var(w) for name, w in values.items()}
     out = by_hand(weights, points)
     loss = mean(log(exp(out) + 1.0) - out * label)
@@ -654,8 +654,9 @@ def dropout(x, p, generator):
 
 
 x = np.array([1.0, 2.0, 3.0])
-dropped = np.mean([dropout(x, 0.3, g) for _ in range(20_000)], axis=0)
-print(f"  the mean of 20,000 dropouts of [1, 2, 3] is {np.array2string(dropped, precision=2)}")
+times = lesson.pick(20_000, quick=2_000)
+dropped = np.mean([dropout(x, 0.3, g) for _ in range(times)], axis=0)
+print(f"  the mean of {times:,} dropouts of [1, 2, 3] is {np.array2string(dropped, precision=2)}")
 
 # %% [markdown]
 # **Augmentation**: a three that is turned by five degrees is still a three. Every picture is turned, slanted, scaled
@@ -724,7 +725,7 @@ def nearest(images, numbers, tests):
     return numbers[((b**2).sum(1)[:, None] - 2 * b @ a.T + (a**2).sum(1)).argmin(1)]
 
 
-epochs = lesson.pick(60, quick=4)
+epochs = lesson.pick(60, quick=3)
 rows, nets = [], {}
 for name, net, augment in [
     ("linear (logistic regression)", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), False),

@@ -212,8 +212,9 @@ spans = {
 lesson.table(["50 pictures 8x8, 16 maps to 32", "ms"], [[name, 1000 * span] for name, span in spans.items()])
 
 # %% [markdown]
-# The engine does im2col as well, in blocks that fit the processor's cache, with the channels of a pixel side by side
-# in memory: `minigen/ops/convolution.py`, `kernels/cpu/conv.py`.
+# The engine makes the same product without the copies. It keeps the channels of a pixel side by side in memory, so that
+# a row of a window is one run of numbers, and reads each column where it lies in the picture:
+# `minigen/ops/convolution.py`, `kernels/cpu/conv.py`.
 #
 # ## 3. Its gradient is the transposed convolution
 #

@@ -3,147 +3,274 @@
     attention(q, k, v, mask, keep, scale, causal)                          -> y, logs
     attention_gradient(g, q, k, v, mask, keep, logs, scale, causal, needs) -> gq, gk, gv, gmask
 
-q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) with H a multiple of G: head h of q attends with head h // (H
-/ G) of k and v. Their last stride must be one element; all others are free, so views of one projection to
-q, k and v are read where they stand. y (B, H, T, E) lies in memory as (B, T, H, E): `y.transpose(0, 2, 1,
-3).reshape(B, T, H E)` is a view, and so are the gradients' counterparts.
+q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) with H a multiple of G: head h of q attends with head h // (H / G) of k
+and v. Their last stride must be one element; all others are free, so views of one projection to q, k and v are read
+where they stand. y (B, H, T, E) lies in memory as (B, T, H, E): `y.transpose(0, 2, 1, 3).reshape(B, T, H E)` is a view,
+and so are the gradients' counterparts.
 
-mask (B, H, T, S) is added to the scores, -inf forbids; keep (B, H, T, S) multiplies the weights (dropout's
-mask). Either may be None, and broadcast views cost no memory. A query that may attend to nothing gets
-zeros.
+mask (B, H, T, S) is added to the scores, -inf forbids; keep (B, H, T, S) multiplies the weights (dropout's mask).
+Either may be None, and broadcast views cost no memory. A query that may attend to nothing gets zeros.
 
-Floor: 2 products forward, 5 backward, each 2 T S D operations a head (half of that if causal), and T S
-exponentials each way. Reached, at the GPT step's B16 H4 T128 D32, causal, two cores: see the table below.
+Floor: 2 products forward, 5 backward, each 2 T S D operations a head (half of that if causal), and T S exponentials
+each way: at the GPT step's B16 H4 T128 D32, causal, on two cores of a Zen 5 (450 GFLOPS and 9 exponentials a
+nanosecond) 0.21 + 0.44 ms. What became of it:
 
-v1  products of whole heads, weights stored for the way back       T S floats a head, written and read again
-v2  blocks of 64 queries: scores, softmax and product in the L2 cache; keys after the block's last query
-skipped
-    if causal; backward computes the weights again from `logs`, the logarithm of each row's sum (Dao et al.
-    2022,
-    arXiv:2205.14135): one product more, and the same speed, since memory is slower than arithmetic     <-
-    this file
+v1  products of whole heads, weights stored for the way back: T S floats a head, written and read again
+v2  blocks of 64 queries: scores, softmax and product in the L2 cache, keys after the block's last query skipped if
+    causal; backward computes the weights again from `logs`, the logarithm of each row's sum (Dao et al. 2022,
+    arXiv:2205.14135): one product more, and the same speed, since memory is slower than arithmetic   0.84 + 1.21 ms
+v3  scores lie across: a key's row holds its scores with the block's queries. Then k, v, q and dy are read where they
+    stand by all five products (row_tiles.py; only q and dy are turned, once a block), the softmax goes down the columns
+    without a sum across a vector, and if causal each product leaves out what is not seen, 8 rows at a time; no BLAS
+                                                                                            0.43 + 0.75 ms <- this file
 """
 
 import numpy as np
 from numba import prange
 
-from .blas import gemm_nn, gemm_nt, gemm_tn, single_threaded_blas
+from .attention_few import FEW, few_queries
+from .blas import FOUND, single_threaded_blas
 from .compile import inline_sums, kernel
-from .vector_math import exp, log
+from .row_tiles import ROWS, WIDTH, address, by_panel, shifted
+from .vector_math import exp, log, select
 
 F = np.float32
 NEGATIVE = F(-np.inf)
-ROWS = 64  # queries a block: (ROWS, S) scores stay in the L2 cache up to S of about 2000
+BLOCK = 64  # queries at once: (S, BLOCK) scores stay in the L2 cache up to S of about 2000
 NOTHING = np.empty((0, 0, 1, 1), np.float32)  # empty, and yet NOTHING[:, :, 0, 0] lies inside it
 
 
 @inline_sums
-def block_scores(q, k, mask, scores, first, count, keys, scale, causal):
-    """scores[i, j] = scale q[first + i] . k[j] + mask, -inf where forbidden, for i < count and j < keys."""
-    gemm_nt(q[first : first + count], k[:keys], scores, F(0))
-    for i in range(count):
-        row = scores[i]
-        if mask.size > 0:
-            added = mask[first + i]
-            for j in range(keys):
-                row[j] = row[j] * scale + added[j]
+def across(x, factor, panels):
+    """panels[p, d, i] = factor x[p WIDTH + i, d], and zeros beyond the rows of x."""
+    count, width = x.shape
+    for p in range(panels.shape[0]):
+        panel, rows = panels[p], min(WIDTH, count - p * WIDTH)
+        for i in range(rows):
+            row = x[p * WIDTH + i]
+            for d in range(width):
+                panel[d, i] = row[d] * factor
+        for i in range(rows, WIDTH):
+            for d in range(width):
+                panel[d, i] = F(0)
+
+
+@inline_sums
+def padded(x, room):
+    """x (n, width) copied to `room`, whose rows are whole panels, unless x's own are: nothing then."""
+    n, width = x.shape
+    if width % WIDTH != 0:
+        for j in range(n):
+            row = room[j]
+            for d in range(width):
+                row[d] = x[j, d]
+
+
+@inline_sums
+def room_for(n, width):
+    """Room for `padded`."""
+    return np.empty((n if width % WIDTH != 0 else 0, (width + WIDTH - 1) // WIDTH * WIDTH), np.float32)
+
+
+@inline_sums
+def products_across(x, panels, scores, zero, first, causal):
+    """scores[j, i] = x[j] . query i, where i may see j (a few more are made, and not used)."""
+    keys, depth = x.shape
+    for p in range(panels.shape[0]):
+        rows = min(keys, first + (p + 1) * WIDTH) if causal else keys
+        by_panel(
+            *(address(x), x.strides[0], 4, depth, shifted(address(panels), p * panels.strides[0]), 4 * WIDTH),
+            *(shifted(address(scores), 4 * WIDTH * p), 4 * BLOCK, address(zero), 0, rows, WIDTH),
+        )
+
+
+@inline_sums
+def to_queries(weights, x, room, y, zero, first, count, causal):
+    """y[i] = sum over keys j of weights[j, i] x[j]."""
+    keys, width = x.shape
+    base, down = (address(room), room.strides[0]) if room.size > 0 else (address(x), x.strides[0])
+    for column in range(0, width, WIDTH):
+        for i in range(0, count, ROWS):
+            seen = min(keys, first + i + ROWS) if causal else keys
+            by_panel(
+                *(shifted(address(weights), 4 * i), 4, 4 * BLOCK, seen, shifted(base, 4 * column), down),
+                *(shifted(address(y), i * y.strides[0] + 4 * column), y.strides[0], address(zero), 0),
+                *(min(ROWS, count - i), width - column),
+            )
+
+
+@inline_sums
+def to_keys(weights, x, room, y, first, keys, causal):
+    """y[j] += sum over queries i of weights[j, i] x[i]."""
+    count, width = x.shape
+    base, down = (address(room), room.strides[0]) if room.size > 0 else (address(x), x.strides[0])
+    for column in range(0, width, WIDTH):
+        for j in range(0, keys, ROWS):
+            i = max(0, j - first) if causal else 0  # the first that sees one of these keys
+            c = shifted(address(y), j * y.strides[0] + 4 * column)
+            by_panel(
+                *(shifted(address(weights), 4 * (BLOCK * j + i)), 4 * BLOCK, 4, count - i),
+                *(shifted(base, i * down + 4 * column), down, c, y.strides[0], c, y.strides[0]),
+                *(min(ROWS, keys - j), width - column),
+            )
+
+
+@inline_sums
+def add_mask(scores, mask, first, count):
+    """scores[j, i] += mask[first + i, j]."""
+    for j in range(scores.shape[0]):
+        row = scores[j]
+        if mask.strides[0] == 0:  # the same for all queries
+            for i in range(count):
+                row[i] += mask[0, j]
         else:
-            for j in range(keys):
-                row[j] *= scale
-        if causal:
-            for j in range(min(first + i + 1, keys), keys):
-                row[j] = NEGATIVE
+            for i in range(count):
+                row[i] += mask[first + i, j]
 
 
-@kernel(reads=("q", "k", "v", "mask", "keep"))
+@kernel(reads=("q", "k", "v", "mask", "keep"), dense=("y", "logs"))
 def forward(q, k, v, mask, keep, y, logs, scale, causal):
-    B, H, T, _ = q.shape
-    G, S = k.shape[1], k.shape[2]
-    blocks = (T + ROWS - 1) // ROWS
+    B, H, T, D = q.shape
+    G, S, E = k.shape[1], k.shape[2], v.shape[3]
+    blocks = (T + BLOCK - 1) // BLOCK
+    zero = np.zeros(WIDTH, np.float32)
     for task in prange(B * H * blocks):
-        b, h, first = task // (H * blocks), task // blocks % H, task % blocks * ROWS
+        b, h, first = task // (H * blocks), task // blocks % H, task % blocks * BLOCK
         g = h // (H // G)
-        count = min(ROWS, T - first)
+        count = min(BLOCK, T - first)
         keys = min(S, first + count) if causal else S
-        scores = np.empty((count, keys), np.float32)
-        added = mask[b, h] if mask.size > 0 else mask[:, :, 0, 0]
-        block_scores(q[b, h], k[b, g], added, scores, first, count, keys, scale, causal)
+        scores, panels = (
+            np.empty((keys, BLOCK), np.float32),
+            np.empty(((count + WIDTH - 1) // WIDTH, D, WIDTH), np.float32),
+        )
+        top, total = np.full(BLOCK, NEGATIVE), np.zeros(BLOCK, np.float32)
+        across(q[b, h, first : first + count], scale, panels)
+        products_across(k[b, g, :keys], panels, scores, zero, first, causal)
+        if mask.size > 0:
+            add_mask(scores, mask[b, h], first, count)
+        for j in range(keys):
+            unseen = min(count, max(0, j - first)) if causal else 0
+            row, most = scores[j, unseen:count], top[unseen:count]
+            for i in range(row.size):
+                most[i] = select(row[i] > most[i], row[i], most[i])
+        for i in range(count):  # nothing may be attended to: every weight becomes exp(-inf - 0) = 0
+            top[i] = select(top[i] == NEGATIVE, F(0), top[i])
+        for j in range(keys):
+            unseen = min(count, max(0, j - first)) if causal else 0
+            row, most, sums = scores[j, unseen:count], top[unseen:count], total[unseen:count]
+            for i in range(row.size):
+                e = exp(row[i] - most[i])
+                row[i] = e
+                sums[i] += e
+            row = scores[j]
+            for i in range(unseen):
+                row[i] = F(0)
+        if keep.size > 0:
+            kept = keep[b, h]
+            for j in range(keys):
+                row = scores[j]
+                for i in range(count):
+                    row[i] *= kept[first + i, j]
+        values, out = v[b, g, :keys], y[b, first : first + count, h]
+        room = room_for(keys, E)
+        padded(values, room)
+        to_queries(scores, values, room, out, zero, first, count, causal)
         for i in range(count):
-            row = scores[i]
-            top = NEGATIVE
-            for j in range(keys):
-                top = max(top, row[j])
-            if top == NEGATIVE:  # nothing may be attended to: every weight becomes exp(-inf - 0) = 0
-                top = F(0)
-            total = F(0)
-            for j in range(keys):
-                e = exp(row[j] - top)
-                row[j] = e
-                total += e
-            logs[b, h, first + i] = top + log(total) if total > 0 else F(np.inf)  # inf: weights of 0 again backward
-            share = F(1) / total if total > 0 else F(0)
-            for j in range(keys):
-                row[j] *= share
-            if keep.size > 0:
-                kept = keep[b, h, first + i]
-                for j in range(keys):
-                    row[j] *= kept[j]
-        gemm_nn(scores, v[b, g, :keys], y[b, first : first + count, h], F(0))
+            logs[b, h, first + i] = top[i] + log(total[i]) if total[i] > 0 else F(np.inf)  # inf: weights of 0 backward
+            share, line = F(1) / total[i] if total[i] > 0 else F(0), y[b, first + i, h]
+            for e in range(E):
+                line[e] *= share
 
 
-@kernel(reads=("dy", "q", "k", "v", "mask", "keep", "logs"))
+@kernel(reads=("dy", "q", "k", "v", "mask", "keep", "logs"), dense=("logs",))
 def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
     """With P the weights, dropped ones zeroed in P~ = P keep:  dV = P~^T dY,  dP = (dY V^T) keep,
     dScores = P (dP - rowsum(P dP)),  dQ = scale dScores K,  dK = scale dScores^T Q.
     """
-    B, H, T, _ = q.shape
-    G, S = k.shape[1], k.shape[2]
+    B, H, T, D = q.shape
+    G, S, E = k.shape[1], k.shape[2], v.shape[3]
     repeats = H // G
+    zero = np.zeros(WIDTH, np.float32)
     for task in prange(B * G):
         b, g = task // G, task % G
         dk[b, :, g] = F(0)
         dv[b, :, g] = F(0)
-        weights_memory, dscores_memory = np.empty(ROWS * S, np.float32), np.empty(ROWS * S, np.float32)
+        weights_room, slopes_room = np.empty((S, BLOCK), np.float32), np.empty((S, BLOCK), np.float32)
+        key_room, query_room, dy_room = room_for(S, D), room_for(BLOCK, D), room_for(BLOCK, E)
+        inner = np.empty(BLOCK, np.float32)
+        padded(k[b, g], key_room)
         for h in range(g * repeats, (g + 1) * repeats):
-            added = mask[b, h] if mask.size > 0 else mask[:, :, 0, 0]
-            for first in range(0, T, ROWS):
-                count = min(ROWS, T - first)
+            for first in range(0, T, BLOCK):
+                count = min(BLOCK, T - first)
                 keys = min(S, first + count) if causal else S
-                weights = weights_memory[: count * keys].reshape(count, keys)
-                dscores = dscores_memory[: count * keys].reshape(count, keys)
-                block_scores(q[b, h], k[b, g], added, weights, first, count, keys, scale, causal)
-                rows = dy[b, h, first : first + count]
-                gemm_nt(rows, v[b, g, :keys], dscores, F(0))
-                for i in range(count):
-                    p, d, logarithm = weights[i], dscores[i], logs[b, h, first + i]
-                    if keep.size > 0:
-                        kept = keep[b, h, first + i]
-                        for j in range(keys):
-                            d[j] *= kept[j]
-                    inner = F(0)
+                weights, slopes = weights_room[:keys], slopes_room[:keys]
+                queries, rows, log_sum = (
+                    q[b, h, first : first + count],
+                    dy[b, h, first : first + count],
+                    logs[b, h, first:],
+                )
+                number = (count + WIDTH - 1) // WIDTH
+                panels, dy_panels = np.empty((number, D, WIDTH), np.float32), np.empty((number, E, WIDTH), np.float32)
+                across(queries, scale, panels)
+                across(rows, F(1), dy_panels)
+                products_across(k[b, g, :keys], panels, weights, zero, first, causal)
+                products_across(v[b, g, :keys], dy_panels, slopes, zero, first, causal)
+                if mask.size > 0:
+                    add_mask(weights, mask[b, h], first, count)
+                if keep.size > 0:
+                    kept = keep[b, h]
                     for j in range(keys):
-                        weight = exp(p[j] - logarithm)
-                        p[j] = weight
-                        inner += weight * d[j]
+                        d = slopes[j]
+                        for i in range(count):
+                            d[i] *= kept[first + i, j]
+                inner[:] = F(0)
+                for j in range(keys):
+                    unseen = min(count, max(0, j - first)) if causal else 0
+                    p, d, sums, less = (
+                        weights[j, unseen:count],
+                        slopes[j, unseen:count],
+                        inner[unseen:],
+                        log_sum[unseen:],
+                    )
+                    for i in range(p.size):
+                        weight = exp(p[i] - less[i])
+                        p[i] = weight
+                        sums[i] += weight * d[i]
+                    p, d = weights[j], slopes[j]
+                    for i in range(unseen):
+                        p[i] = F(0)
+                        d[i] = F(0)
+                for j in range(keys):
+                    p, d = weights[j], slopes[j]
+                    for i in range(count):
+                        d[i] = p[i] * (d[i] - inner[i])
+                if dmask.size > 0:
                     for j in range(keys):
-                        d[j] = p[j] * (d[j] - inner)
-                    if dmask.size > 0:
-                        for j in range(keys):
-                            dmask[b, h, first + i, j] = d[j]
+                        d = slopes[j]
+                        for i in range(count):
+                            dmask[b, h, first + i, j] = d[i]
+                for j in range(keys):
+                    d = slopes[j]
+                    for i in range(count):
+                        d[i] *= scale
+                if keep.size > 0:
+                    kept = keep[b, h]
                     for j in range(keys):
-                        d[j] *= scale
-                    if keep.size > 0:
-                        kept = keep[b, h, first + i]
-                        for j in range(keys):
-                            p[j] *= kept[j]
-                gemm_nn(dscores, k[b, g, :keys], dq[b, first : first + count, h], F(0))
-                gemm_tn(dscores, q[b, h, first : first + count], dk[b, :keys, g], F(1))
-                gemm_tn(weights, rows, dv[b, :keys, g], F(1))
+                        p = weights[j]
+                        for i in range(count):
+                            p[i] *= kept[first + i, j]
+                padded(queries, query_room)
+                padded(rows, dy_room)
+                to_queries(
+                    slopes, k[b, g, :keys], key_room, dq[b, first : first + count, h], zero, first, count, causal
+                )
+                to_keys(slopes, queries, query_room, dk[b, :keys, g], first, keys, causal)
+                to_keys(weights, rows, dy_room, dv[b, :keys, g], first, keys, causal)
 
 
 def unit_rows(x):
-    """x as BLAS can read it: a last stride of one element and rows that do not overlap. A copy only if it
-    must.
+    """x itself if its last stride is one element and its rows do not overlap (few_queries hands them to BLAS), else a
+    copy.
     """
     down, along = x.strides[-2:]
     return x if along == 4 and down >= 4 * x.shape[-1] and down % 4 == 0 else np.ascontiguousarray(x)
@@ -156,8 +283,12 @@ def attention(q, k, v, mask, keep, scale, causal):
     (B, H, T, _), E = q.shape, v.shape[3]
     y, logs = np.empty((B, T, H, E), np.float32), np.empty((B, H, T), np.float32)
     mask, keep = NOTHING if mask is None else mask, NOTHING if keep is None else keep
-    with single_threaded_blas:
-        forward(unit_rows(q), unit_rows(k), unit_rows(v), mask, keep, y, logs, F(scale), causal)
+    arguments = unit_rows(q), unit_rows(k), unit_rows(v), mask, keep, y, logs, F(scale), causal
+    if T <= FEW and FOUND is not None:
+        with single_threaded_blas:
+            few_queries(*arguments)
+    else:
+        forward(*arguments)
     return y.transpose(0, 2, 1, 3), logs
 
 
@@ -168,7 +299,6 @@ def attention_gradient(g, q, k, v, mask, keep, logs, scale, causal, mask_too=Fal
     dmask = np.zeros((B, H, T, S), np.float32) if mask_too else NOTHING
     mask, keep = NOTHING if mask is None else mask, NOTHING if keep is None else keep
     g, q, k, v = unit_rows(g), unit_rows(q), unit_rows(k), unit_rows(v)
-    with single_threaded_blas:
-        backward(g, q, k, v, mask, keep, logs, dq, dk, dv, dmask, F(scale), causal)
+    backward(g, q, k, v, mask, keep, logs, dq, dk, dv, dmask, F(scale), causal)
     dq, dk, dv = (x.transpose(0, 2, 1, 3) for x in (dq, dk, dv))
     return dq, dk, dv, dmask if mask_too else None

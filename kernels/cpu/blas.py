@@ -80,7 +80,7 @@ if FOUND is not None:
 def describe():
     """What products run on, for `minigen info`: the library and the core type that it chose."""
     if FOUND is None:
-        return "np.matmul (NumPy's BLAS is not OpenBLAS: convolution and attention use plain loops, slower)"
+        return "np.matmul (NumPy's BLAS is not OpenBLAS: attention uses plain loops, slower)"
     core = getattr(_library, f"{_prefix}openblas_get_corename{_suffix}")
     core.argtypes, core.restype = [], ctypes.c_char_p
     return f"OpenBLAS ({core().decode()} core) inside Numba's loops"

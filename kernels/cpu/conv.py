@@ -1,4 +1,4 @@
-"""Convolution of channels-last arrays: im2col into a block that fits the cache, then a product, in one parallel loop.
+"""Convolution of channels-last arrays: tiles of places times tiles of channels, x read where it lies.
 
 Everything here is one sum. With q a place of the result and t a tap of the kernel (each three indices),
 
@@ -11,8 +11,9 @@ threads gives the same bits.
 
     convolve(x, weight, bias, size, window)     the convolution
     spread(g, weight, bias, size, window)       the transposed one, which is the convolution's gradient for x
-    correlate(x, g, kernel_size, window)        its gradient for the weight (conv_weight.py)
-    sum_positions(g)                            its gradient for the bias
+    correlate(x, g, kernel_size, window)        its gradient for the weight; parameter_gradients: and for the bias
+                                                (conv_weight.py)
+    sum_positions(g)                            the gradient for the bias alone
 
 window is (stride, padding, dilation, groups). Arrays come and go as (N, C, ...); what comes out lies in memory as
 (N, ..., C), and what comes in so is not copied.
@@ -20,9 +21,19 @@ window is (stride, padding, dilation, groups). Arrays come and go as (N, C, ...)
 Floor: 2 N P O C T operations for P places, C and O channels and T taps. What makes it fast:
 
 v1  channels first: a column's elements lie far apart                          1.4 to 3.7 times slower than
-v2  channels last: each tap row is one run of kernel_width x C numbers         1.0
-v3  kernels of one tap read x itself; up to 4 input channels the block is built transposed, so that its rows, not its
-    columns, are long; up to 4 output channels, and depthwise, a product is a waste, and plain sums win  <- this file
+v2  channels last: columns in the L2 cache, then BLAS                          1.0
+v3  no columns and no BLAS: a product whose rows are addresses (tiles.py,
+    places.py). Few outputs are dot products, depthwise plain sums             0.6        <- this file
+
+Microseconds on one core (Zen 5, AVX-512), of the result, dL/dx, and dL/dweight with dL/dbias; PyTorch 2.13 on the same
+core with channels last, and in brackets as NCHW:
+
+    16 x 32 -> 32, 32 x 32, kernel 3              1375 + 1381 + 1406      1284 + 1276 + 1389  (1602 + 1584 + 1638)
+    16 x 64 -> 64, 16 x 16, kernel 3              1280 + 1287 + 1633      1180 + 1179 + 1319  (1345 + 1347 + 1408)
+    64 x 64 -> 128, 14 x 14, kernel 4, stride 2   3786 + 3798 + 4962      3260 + 3510 + 4186  (4031 + 4241 + 4221)
+    16 x 64 -> 64, 28 x 28, kernel 1               479 +  483 +  626       454 +  454 +  675   (646 +  647 +  812)
+    64 x 1 -> 64, 28 x 28, kernel 4, stride 2      235 +  877 +  229       247 + 4326 +  614   (254 + 2026 +  277)
+    16 x 32 -> 1, 32 x 32, kernel 3                250 +  121 +  169       696 +  116 +  695  (1008 +  855 +  806)
 """
 
 import itertools
@@ -31,125 +42,104 @@ import math
 import numpy as np
 from numba import prange
 
-from .blas import gemm_nn, gemm_tn, single_threaded_blas
-from .columns import BLOCK, FEW, TASKS, gather, gather_rows, line_of, padded, place_tile
-from .compile import kernel
-from .conv_weight import correlate  # noqa: F401
+from .compile import choose, kernel
+from .conv_weight import correlate, parameter_gradients  # noqa: F401
 from .layout import inside, outside, three
+from .places import TASKS, first_of, places_of, seen, steps_of, upright
 from .reduce import sum_leading
+from .tiles import LANES, ROWS, WIDTH, dot_tile, product_tile
+from .vector_math import fma
 
-LEAST = 4  # pieces of work to aim at even where there is little
-BAND = 16  # lines of the result that a task takes where outputs are few
-TALL = 128  # rows of a block below which a product wastes its time on packing the weights
+F = np.float32
+SMALL = 1 << 14  # numbers of a weight that one thread lays out while others would still be waking
+FEW, LONG = 4, 16  # outputs, at most, that are made as dot products, in runs of at least so many numbers
 
-# weight is (groups, T C / groups, O / groups), where nothing else is said.
+
+@kernel(reads=("weight", "bias"))
+def fill_panels(weight, bias, panels, biases):
+    """weight (groups, T, C, O) and bias (groups, O) -> panels (groups, O / WIDTH, T C, WIDTH), and biases like it."""
+    groups, T, C, O = weight.shape
+    pieces = panels.shape[1]
+    for task in prange(groups * pieces):
+        group, piece = task // pieces, task % pieces
+        first = piece * WIDTH
+        width = min(WIDTH, O - first)
+        for t in range(T):
+            for c in range(C):
+                to = panels[group, piece, t * C + c]
+                for o in range(width):
+                    to[o] = weight[group, t, c, first + o]
+                to[width:] = F(0)
+        for o in range(WIDTH):
+            biases[group, piece, o] = bias[group, first + o] if o < width else F(0)
 
 
 @kernel
-def sum_many(x, weight, bias, y, count, taps, stride, start, step, phase, jump, block, across):
-    """For any number of channels. A task is `block` places, one group, and its `across`-th part of the
-    outputs.
-    """
-    N, C, O = x.shape[0], x.shape[4], y.shape[4]
-    groups, K, outputs = weight.shape
-    places, channels = N * count[0] * count[1] * count[2], C // groups
-    one_tap = taps[0] * taps[1] * taps[2] == 1 and start[0] == 0 and start[1] == 0 and start[2] == 0
-    as_it_is = one_tap and count[0] == x.shape[1] and count[1] == x.shape[2] and count[2] == x.shape[3]
-    in_place = jump[0] == 1 and jump[1] == 1 and jump[2] == 1
-    flat_x, flat_y = x.reshape(x.size // C, C), y.reshape(y.size // O, O)
-    blocks = (places + block - 1) // block
+def sum_tiles(x, panels, biases, y, outputs, channels, places, phase, jump, to, across):
+    """For any number of channels. A task is a block of places, one group, and its `across`-th part of the outputs."""
+    count, stride, start, block, blocks, box, span, at, _, runs, depth = places
+    groups, pieces = panels.shape[:2]
+    D, H, W, O = y.shape[1:]
+    flat_y = y.reshape(y.size)
     for task in prange(blocks * groups * across):
-        first, group, part = task // (groups * across) * block, task // across % groups, task % across
-        last = min(places, first + block)
-        begin, end = outputs * part // across, outputs * (part + 1) // across
-        at = group * outputs + begin
-        if in_place:
-            fresh = np.empty((0, 0), np.float32)
-            for p in range(first, last):
-                flat_y[p, at : at + end - begin] = bias[at : at + end - begin]
-            tile = flat_y[first:last, at : at + end - begin]
-        else:
-            fresh = np.empty((last - first, end - begin), np.float32)
-            for i in range(last - first):
-                fresh[i] = bias[at : at + end - begin]
-            tile = fresh
-        if as_it_is:
-            seen = flat_x[first:last, group * channels : (group + 1) * channels]
-        else:
-            seen = np.empty((last - first, K), np.float32)
-            gather(
-                x, seen, first, last, group * channels, channels, count, taps, stride, start, step, 0, taps[0] * taps[1]
-            )
-        gemm_nn(seen, weight[group, :, begin:end], tile, 1)
-        if not in_place:
-            place_tile(fresh, y, first, at, count, phase, jump)
+        b, group, part = task // (groups * across), task // across % groups, task % across
+        n, q_d, q_h, samples, lines = first_of(b, x.shape[0], count, block)
+        sight = seen(x, b, count, stride, start, block, box, span)[group * channels :]
+        corner = ((n * D + phase[0] + jump[0] * q_d) * H + phase[1] + jump[1] * q_h) * W + phase[2]
+        rows = samples * lines * count[2]
+        spare, straight = np.empty(ROWS * WIDTH, F), np.empty(ROWS, np.int64)
+        some = np.empty(ROWS, np.int64)
+        for i in range(ROWS):
+            straight[i] = i * WIDTH
+        for piece in range(pieces * part // across, pieces * (part + 1) // across):
+            width = min(WIDTH, outputs - piece * WIDTH)
+            panel, bias = panels[group, piece].reshape(panels.shape[2] * WIDTH), biases[group, piece]
+            target = flat_y[corner * O + group * outputs + piece * WIDTH :]
+            for i in range(0, rows, ROWS):
+                few = min(ROWS, rows - i)
+                full = few == ROWS and width == WIDTH
+                if not full:  # such a tile sees its last place again and again
+                    for k in range(ROWS):
+                        some[k] = at[i + min(k, few - 1)]
+                where, into, places_in = (at[i:], target, to[i:]) if full else (some, spare, straight)
+                product_tile(sight, where, runs, depth, panel, bias, into, places_in)
+                if not full:
+                    for k in range(few):
+                        row, made = target[to[i + k] :], spare[k * WIDTH :]
+                        for o in range(width):
+                            row[o] = made[o]
 
 
 @kernel
-def sum_few_in(x, weight, bias, y, count, taps, stride, start, step, phase, jump, block):
-    """For up to FEW channels of x a group: the same with the columns transposed."""
-    N, C, O = x.shape[0], x.shape[4], y.shape[4]
-    groups, K, outputs = weight.shape
-    places, channels = N * count[0] * count[1] * count[2], C // groups
-    in_place = jump[0] == 1 and jump[1] == 1 and jump[2] == 1
-    flat_y = y.reshape(y.size // O, O)
-    for task in prange((places + block - 1) // block * groups):
-        first, group = task // groups * block, task % groups
-        last, at = min(places, first + block), group * outputs
-        if in_place:
-            fresh = np.empty((0, 0), np.float32)
-            for p in range(first, last):
-                flat_y[p, at : at + outputs] = bias[at : at + outputs]
-            tile = flat_y[first:last, at : at + outputs]
-        else:
-            fresh = np.empty((last - first, outputs), np.float32)
-            for i in range(last - first):
-                fresh[i] = bias[at : at + outputs]
-            tile = fresh
-        seen = np.empty((K, last - first), np.float32)
-        gather_rows(x, seen, first, last, group * channels, channels, count, taps, stride, start, step)
-        gemm_tn(seen, weight[group], tile, 1)
-        if not in_place:
-            place_tile(fresh, y, first, at, count, phase, jump)
-
-
-@kernel
-def sum_few_out(x, weight, bias, y, count, taps, stride, start, step, phase, jump, band):
-    """For up to FEW outputs and one group: the product comes first, for all taps at once, and its columns are added up
-    where they belong. A task is `band` lines of the result. weight (T_d, C, (t_h, t_w, o)).
-    """
-    N, D, H, W, C = x.shape
-    O = y.shape[4]
-    bands = (count[1] + band - 1) // band
-    for task in prange(N * count[0] * bands):
-        n, q_d, first = task // (count[0] * bands), task // bands % count[0], task % bands * band
-        last = min(count[1], first + band)
-        top = max(0, stride[1] * first + start[1])
-        bottom = max(top, min(H, stride[1] * (last - 1) + start[1] + (taps[1] - 1) * step[1] + 1))
-        plane = y[n, phase[0] + jump[0] * q_d]
-        products = np.empty(((bottom - top) * W, weight.shape[2]), np.float32)
-        for q_h in range(first, last):
-            for q_w in range(count[2]):
-                for o in range(O):
-                    plane[phase[1] + jump[1] * q_h, phase[2] + jump[2] * q_w, o] = bias[o]
-        for t_d in range(taps[0]):
-            d = stride[0] * q_d + start[0] + t_d * step[0]
-            if d < 0 or d >= D or top == bottom:
-                continue
-            gemm_nn(x[n, d, top:bottom].reshape((bottom - top) * W, C), weight[t_d], products, 0)
-            for q_h in range(first, last):
-                line = plane[phase[1] + jump[1] * q_h]
-                for t_h in range(taps[1]):
-                    h = stride[1] * q_h + start[1] + t_h * step[1]
-                    if h < top or h >= bottom:
-                        continue
-                    for t_w in range(taps[2]):
-                        at = (t_h * taps[2] + t_w) * O
-                        for q_w in range(count[2]):
-                            w = stride[2] * q_w + start[2] + t_w * step[2]
-                            if 0 <= w < W:
-                                for o in range(O):
-                                    line[phase[2] + jump[2] * q_w, o] += products[(h - top) * W + w, at + o]
+def sum_dots(x, weight, bias, y, outputs, channels, places, phase, jump, to):
+    """For up to FEW outputs a group: a vector of them would be mostly empty. weight (groups, O, T C)."""
+    count, stride, start, block, blocks, box, span, at, _, runs, depth = places
+    groups = weight.shape[0]
+    D, H, W, O = y.shape[1:]
+    flat_y = y.reshape(y.size)
+    for task in prange(blocks * groups):
+        b, group = task // groups, task % groups
+        n, q_d, q_h, samples, lines = first_of(b, x.shape[0], count, block)
+        sight = seen(x, b, count, stride, start, block, box, span)[group * channels :]
+        corner = ((n * D + phase[0] + jump[0] * q_d) * H + phase[1] + jump[1] * q_h) * W + phase[2]
+        target = flat_y[corner * O + group * outputs :]
+        rows = samples * lines * count[2]
+        tile, some = np.empty(ROWS * LANES, F), np.empty(ROWS, np.int64)
+        for i in range(0, rows, ROWS):
+            few = min(ROWS, rows - i)
+            for k in range(ROWS):
+                some[k] = at[i + min(k, few - 1)]
+            for o in range(outputs):
+                factors = weight[group, o]
+                dot_tile(sight, some, runs, depth, factors, tile)
+                for k in range(few):
+                    total = F(0)
+                    for j in range(LANES):
+                        total += tile[k * LANES + j]
+                    for r in range(runs.size):  # what is left of a run that is no multiple of LANES
+                        for j in range(depth // LANES * LANES, depth):
+                            total += sight[some[k] + runs[r] + j] * factors[r * depth + j]
+                    target[to[i + k] + o] = total + bias[group, o]
 
 
 @kernel
@@ -159,8 +149,8 @@ def sum_each(x, weight, bias, y, count, taps, stride, start, step, phase, jump, 
     places = N * count[0] * count[1] * count[2]
     for task in prange((places + block - 1) // block):
         for p in range(task * block, min(places, (task + 1) * block)):
-            n, q_d, q_h = line_of(p, count)
-            q_w = p % count[2]
+            line = p // count[2]
+            n, q_d, q_h, q_w = line // (count[0] * count[1]), line // count[1] % count[0], line % count[1], p % count[2]
             to = y[n, phase[0] + jump[0] * q_d, phase[1] + jump[1] * q_h, phase[2] + jump[2] * q_w]
             for c in range(C):
                 to[c] = bias[c]
@@ -171,32 +161,34 @@ def sum_each(x, weight, bias, y, count, taps, stride, start, step, phase, jump, 
                     for t in range(taps[2]):
                         w = q_w * stride[2] + start[2] + t * step[2]
                         if 0 <= w < W:
-                            seen, factors = x[n, d, h, w], weight[r * taps[2] + t]
+                            here, factors = x[n, d, h, w], weight[r * taps[2] + t]
                             for c in range(C):
-                                to[c] += seen[c] * factors[c]
+                                to[c] = fma(here[c], factors[c], to[c])
 
 
 def add_up(x, weight, bias, y, count, taps, stride, start, step, phase, jump):
-    """The sum of the head by the kernel that suits its numbers of channels."""
-    groups, K, outputs = weight.shape
-    places, channels = x.shape[0] * math.prod(count), x.shape[4] // groups
-    geometry = count, taps, stride, start, step, phase, jump
-    if groups == 1 and outputs <= FEW < channels:
-        weight = weight.reshape(taps[0], -1, channels, outputs).transpose(0, 2, 1, 3).reshape(taps[0], channels, -1)
-        sum_few_out(x, np.ascontiguousarray(weight), bias, y, *geometry, BAND)
-        return
+    """The sum of the head by the kernel that suits its numbers of channels. weight (groups, T, C, O), any strides."""
+    groups, T, channels, outputs = weight.shape
     if channels == outputs == 1 < groups:
-        sum_each(x, np.ascontiguousarray(weight[:, :, 0].T), bias, y, *geometry, max(64, places // 64))
+        places = x.shape[0] * math.prod(count)
+        weight = np.ascontiguousarray(weight[:, :, 0, 0].T)
+        sum_each(x, weight, bias, y, count, taps, stride, start, step, phase, jump, max(64, places // 64))
         return
-    block = min(max(TALL, places // TASKS), max(TALL, BLOCK // K))
-    block -= block % count[2] if block > count[2] else 0
-    if channels <= FEW:
-        x, start = padded(x, count, taps, stride, start, step)
-        sum_few_in(x, weight, bias, y, count, taps, stride, start, step, phase, jump, block)
-    else:
-        tasks = -(-places // block) * groups
-        across = max(1, min(-(-LEAST // tasks), outputs // 64))
-        sum_many(x, weight, bias, y, *geometry, block, across)
+    shape, to_shape, *geometry = upright(x.shape, y.shape, count, taps, stride, start, step, phase, jump)
+    *geometry, phase, jump = geometry
+    x, y, bias = x.reshape(shape), y.reshape(to_shape), bias.reshape(groups, outputs)
+    places = places_of(shape, channels, *geometry)
+    to = steps_of(to_shape, places.block, places.count[2], jump)
+    if outputs <= FEW and places.depth >= LONG:
+        weight = np.ascontiguousarray(weight.transpose(0, 3, 1, 2)).reshape(groups, outputs, -1)
+        sum_dots(x, weight, bias, y, outputs, channels, places, phase, jump, to)
+        return
+    pieces = -(-outputs // WIDTH)
+    panels = np.empty((groups, pieces, T * channels, WIDTH), F)
+    biases = np.empty((groups, pieces, WIDTH), F)
+    choose(fill_panels, panels.size, SMALL)(weight, bias, panels, biases)
+    across = max(1, min(pieces, TASKS // (places.blocks * groups)))
+    sum_tiles(x, panels, biases, y, outputs, channels, places, phase, jump, to, across)
 
 
 def convolve(x, weight, bias, size, window):
@@ -207,13 +199,11 @@ def convolve(x, weight, bias, size, window):
     stride, padding, dilation, groups = window
     O, channels, *taps = weight.shape
     x, size = inside(x), three(size, 1)
-    y = np.empty((x.shape[0], *size, O), np.float32)
-    factors = weight.reshape(groups, O // groups, channels, -1).transpose(0, 3, 2, 1)
-    factors = np.ascontiguousarray(factors).reshape(groups, -1, O // groups)
+    y = np.empty((x.shape[0], *size, O), F)
+    weight = weight.reshape(groups, O // groups, channels, -1).transpose(0, 3, 2, 1)
     start = three([-p for p in padding], 0)
     geometry = size, three(taps, 1), three(stride, 1), start, three(dilation, 1), (0, 0, 0), (1, 1, 1)
-    with single_threaded_blas:
-        add_up(x, factors, np.zeros(O, np.float32) if bias is None else bias, y, *geometry)
+    add_up(x, weight, np.zeros(O, F) if bias is None else bias, y, *geometry)
     return outside(y, len(taps))
 
 
@@ -226,19 +216,18 @@ def spread(g, weight, bias, size, window):
     stride, padding, dilation, groups = window
     O, channels, *taps = weight.shape
     g, size, jump = inside(g), three(size, 1), three(stride, 1)
-    y = np.empty((g.shape[0], *size, channels * groups), np.float32)
-    bias = np.zeros(channels * groups, np.float32) if bias is None else bias
-    factors = weight.reshape(groups, O // groups * channels, *three(taps, 1)).transpose(0, 2, 3, 4, 1)
+    y = np.empty((g.shape[0], *size, channels * groups), F)
+    bias = np.zeros(channels * groups, F) if bias is None else bias
+    weight = weight.reshape(groups, O // groups, channels, *three(taps, 1)).transpose(0, 3, 4, 5, 1, 2)
     lines = zip(size, three(taps, 1), jump, three(padding, 0), three(dilation, 1))
-    with single_threaded_blas:
-        for phases in itertools.product(*[list(phases_of(*line)) for line in lines]):
-            phase, count, reach, start, step = zip(*phases)
-            if 0 in map(len, reach):
-                y[:, phase[0] :: jump[0], phase[1] :: jump[1], phase[2] :: jump[2]] = bias
-                continue
-            d, h, w = [slice(r.start, r.stop if r.stop >= 0 else None, r.step) for r in reach]
-            some = np.ascontiguousarray(factors[:, d, h, w]).reshape(groups, -1, channels)
-            add_up(g, some, bias, y, count, tuple(map(len, reach)), (1, 1, 1), start, step, phase, jump)
+    for phases in itertools.product(*[list(phases_of(*line)) for line in lines]):
+        phase, count, reach, start, step = zip(*phases)
+        if 0 in map(len, reach):
+            y[:, phase[0] :: jump[0], phase[1] :: jump[1], phase[2] :: jump[2]] = bias
+            continue
+        d, h, w = [slice(r.start, r.stop if r.stop >= 0 else None, r.step) for r in reach]
+        some = weight[:, d, h, w].reshape(groups, -1, O // groups, channels)
+        add_up(g, some, bias, y, count, tuple(map(len, reach)), (1, 1, 1), start, step, phase, jump)
     return outside(y, len(taps))
 
 

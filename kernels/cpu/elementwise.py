@@ -11,12 +11,15 @@ size, whatever the number of threads.
 Floor: each array is read or written once, 4 bytes an element.
 """
 
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numba import prange
+from numpy.lib.stride_tricks import as_strided
 
 from .compile import choose, kernel
+from .layout import are_last, channels_first, inside, outside
 
 CHUNK = 2048  # elements a task takes
 SERIAL = 65536  # elements up to which the threads, which may have to be woken, cost more than they save
@@ -46,10 +49,39 @@ def flat(x):
     return x.reshape(-1) if x.flags.c_contiguous else x.ravel("K")
 
 
+def in_rows(x):
+    """(x's memory from its first number to its last, the step from row to row, the numbers in a row, the order of its
+    dimensions) for an array whose numbers lie in equal rows with equal gaps, as a channel slice does; else None.
+    """
+    found = rows_of(x.shape, x.strides, x.itemsize)
+    if found is None or not x.flags.behaved:
+        return None
+    step, width, order = found
+    size = (x.size // width - 1) * step + width
+    return as_strided(x, (size,), (x.itemsize,)), step, width, order
+
+
+@lru_cache(1024)
+def rows_of(shape, strides, itemsize):
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    lines = [(shape[d], strides[d]) for d in order if shape[d] != 1]
+    width = 1
+    while lines and lines[-1][1] == width * itemsize:
+        width *= lines.pop()[0]
+    if not lines or width < 16 or any(stride != n * small for (_, stride), (n, small) in pairwise(lines)):
+        return None
+    return lines[-1][1] // itemsize, width, order
+
+
 def like(x, model):
     """x (of the same shape) in the memory order of `model`, which is dense: itself if it has it, else a copy."""
     if x.strides == model.strides and x.flags.behaved:
         return x
+    if x.size > SERIAL and 3 <= x.ndim <= 5 and x.dtype == np.float32:  # pictures: turned in squares, by all cores
+        if model.flags.c_contiguous and are_last(x):
+            return channels_first(x)
+        if x.flags.c_contiguous and are_last(model):
+            return outside(inside(x), x.ndim - 2)
     copy = np.empty_like(model, dtype=x.dtype)
     copy[...] = x
     return copy
@@ -71,6 +103,23 @@ def unary(function):
 
 
 @cache
+def unary_in_rows(function):
+    """The same for an x that has gaps in memory: rows of `width` numbers, `step` apart."""
+
+    @kernel
+    def map_rows(x, y, step, width, p, q):
+        rows = y.size // width
+        some = max(1, CHUNK // width)
+        for chunk in prange((rows + some - 1) // some):
+            for row in range(chunk * some, min(rows, (chunk + 1) * some)):
+                a, b = x[row * step : row * step + width], y[row * width : (row + 1) * width]
+                for i in range(width):
+                    b[i] = function(a[i], p, q)
+
+    return map_rows
+
+
+@cache
 def binary(function):
     """The kernel z[i] = function(x[i], y[i], p, q)."""
 
@@ -88,6 +137,11 @@ def binary(function):
 
 def apply(function, x, p=0.0, q=0.0):
     """function(x, p, q) elementwise, in x's memory order."""
+    if x.size > SERIAL and not is_dense(x) and (found := in_rows(x)) is not None:
+        rows, step, width, order = found
+        y = np.empty([x.shape[d] for d in order], x.dtype)
+        unary_in_rows(function)(rows, flat(y), step, width, np.float32(p), np.float32(q))
+        return y.transpose(np.argsort(order))
     x = dense(x)
     y = np.empty_like(x)
     run = unary(function)

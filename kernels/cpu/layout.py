@@ -59,6 +59,16 @@ def inside(x):
     return last.reshape(N, *(1,) * (3 - len(size)), *size, C)
 
 
+def channels_first(x):
+    """(N, C, ...) whose channels lie last in memory -> the same, contiguous."""
+    return turned(x.transpose(0, *range(2, x.ndim), 1).reshape(len(x), -1, x.shape[1])).reshape(x.shape)
+
+
+def are_last(x):
+    """Whether x (N, C, ...) is contiguous with its channels last."""
+    return x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
+
+
 def outside(y, dims):
     """(N, D, H, W, C) -> (N, C, ...), a view."""
     y = y.reshape(y.shape[0], *y.shape[4 - dims :])

@@ -1,6 +1,6 @@
-"""Batch, group and instance norm, and their gradients. (Layer norm and RMS norm stand in layer_norm.py.)
+"""Batch norm and its gradient, and the loops that it shares with group norm. (Layer norm: layer_norm.py.)
 
-The three differ only in which (sample, channel) pairs share a mean and a variance. So they share
+Batch, group and instance norm differ only in which (sample, channel) pairs share a mean and a variance. So they share
 four loops that work on each pair alone, with a little float64 algebra on (N, C) arrays between them:
 
     sums                Σ(x - k), Σ(x - k)**2 of each pair     forward: mean and variance
@@ -8,14 +8,13 @@ four loops that work on each pair alone, with a little float64 algebra on (N, C)
     gradient_sums       Σg, Σg (x - k) of each pair            gradient: of weight, bias, mean, variance
     gradient_affine     dx = α g + β (x - k) + γ               gradient
 
-each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column). Floor: read x
-twice, write y: 12 bytes an element; 20 in the gradient.
+each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column, and batch norm,
+which does not tell samples apart, sees but one of them). Floor: read x twice, write y: 12 bytes an element; 20 in the
+gradient.
 
-Measured on one core (CPU time, AMD EPYC with AVX-512; PyTorch 2.13 on one core in brackets):
-microseconds for 16 x 64 x 32 x 32, forward and gradient: group_norm 296 + 357 (379 + 326) as NCHW, 539 + 498
-(282 + 2013) channels-last; batch_norm 284 + 360 (1362 + 587) and 506 + 519 (327 + 446). On small arrays the algebra
-between the loops costs batch norm 40; group norm has a loop for it (64 x 64 x 8 x 8 channels-last: 130 + 171, in
-NumPy 169 + 212).
+Measured on one core (Zen 5 with AVX-512; PyTorch 2.13 on one core in brackets): microseconds of batch_norm, forward and
+gradient, for 16 x 64 x 32 x 32: 176 + 224 (1356 + 351) as NCHW, 313 + 393 (332 + 461) channels-last; for 64 x 64 x 8 x
+8: 105 + 108 (352 + 85) and 87 + 112 (90 + 120).
 
 k is a number near the pair's mean (its first element, or its mean in float32). Sums of x itself would lose
 every digit where the mean is large beside the spread; x - k is exact. Rows are cut into chunks by the shape
@@ -25,12 +24,67 @@ alone, and the chunks' sums are added in order, so any number of threads gives t
 import numpy as np
 from numba import prange
 
-from .compile import choose, kernel
+from .compile import choose, inline, inline_sums, kernel
 from .elementwise import like
 from .layer_norm import TASK, rows_per_task
+from .vector_math import fma
 
 F = np.float32
-FEW = 65_536  # pairs whose algebra one thread does
+
+
+# ---- the arithmetic of one number: written out, so that no loop around it rounds in another way (see `inline`) ----
+
+
+@inline
+def affine(x, shift, slope, base):
+    return fma(x - shift, slope, base)
+
+
+@inline
+def gradient(g, x, shift, alpha, beta, gamma):
+    return fma(alpha, g, fma(beta, x - shift, gamma))
+
+
+# ---- what the loops over columns do with some rows of one sample ----
+
+
+@inline_sums
+def part_sums(x, shift, one, two):
+    one[:] = 0
+    two[:] = 0
+    for i in range(x.shape[0]):
+        a = x[i]
+        for j in range(a.size):
+            d = a[j] - shift[j]
+            one[j] += d
+            two[j] = fma(d, d, two[j])
+
+
+@inline_sums
+def part_affine(x, shift, slope, base, y):
+    for i in range(x.shape[0]):
+        p, q = x[i], y[i]
+        for j in range(p.size):
+            q[j] = affine(p[j], shift[j], slope[j], base[j])
+
+
+@inline_sums
+def part_gradient_sums(g, x, shift, one, two):
+    one[:] = 0
+    two[:] = 0
+    for i in range(x.shape[0]):
+        d, a = g[i], x[i]
+        for j in range(a.size):
+            one[j] += d[j]
+            two[j] = fma(d[j], a[j] - shift[j], two[j])
+
+
+@inline_sums
+def part_gradient_affine(g, x, shift, alpha, beta, gamma, gx):
+    for i in range(x.shape[0]):
+        d, a, out = g[i], x[i], gx[i]
+        for j in range(a.size):
+            out[j] = gradient(d[j], a[j], shift[j], alpha[j], beta[j], gamma[j])
 
 
 # ---- the four loops of batch, group and instance norm, over rows (NCHW) and over columns (channels-last)
@@ -56,19 +110,10 @@ def sums_rows(x, k, first, second, step):
 
 @kernel
 def sums_columns(x, k, first, second, step):
-    n, height, width = x.shape
-    parts = first.shape[1]
+    n, parts = first.shape[:2]
     for task in prange(n * parts):
         s, part = task // parts, task % parts
-        one, two, shift = first[s, part], second[s, part], k[s]
-        one[:] = 0
-        two[:] = 0
-        for i in range(part * step, min(height, (part + 1) * step)):
-            a = x[s, i]
-            for j in range(width):
-                d = a[j] - shift[j]
-                one[j] += d
-                two[j] += d * d
+        part_sums(x[s, part * step : (part + 1) * step], k[s], first[s, part], second[s, part])
 
 
 @kernel
@@ -78,20 +123,16 @@ def affine_rows(x, k, a, b, y, step):
         for i in range(task * step, min(n, (task + 1) * step)):
             p, q, shift, slope, base = x[i], y[i], k[i], a[i], b[i]
             for j in range(width):
-                q[j] = (p[j] - shift) * slope + base
+                q[j] = affine(p[j], shift, slope, base)
 
 
 @kernel
 def affine_columns(x, k, a, b, y, step):
-    n, height, width = x.shape
+    n, height, _ = x.shape
     parts = (height + step - 1) // step
     for task in prange(n * parts):
-        s, part = task // parts, task % parts
-        shift, slope, base = k[s], a[s], b[s]
-        for i in range(part * step, min(height, (part + 1) * step)):
-            p, q = x[s, i], y[s, i]
-            for j in range(width):
-                q[j] = (p[j] - shift[j]) * slope[j] + base[j]
+        s, begin, end = task // parts, task % parts * step, (task % parts + 1) * step
+        part_affine(x[s, begin:end], k[s], a[s], b[s], y[s, begin:end])
 
 
 @kernel
@@ -109,18 +150,10 @@ def gradient_sums_rows(g, x, k, first, second, step):
 
 @kernel
 def gradient_sums_columns(g, x, k, first, second, step):
-    n, height, width = x.shape
-    parts = first.shape[1]
+    n, parts = first.shape[:2]
     for task in prange(n * parts):
-        s, part = task // parts, task % parts
-        one, two, shift = first[s, part], second[s, part], k[s]
-        one[:] = 0
-        two[:] = 0
-        for i in range(part * step, min(height, (part + 1) * step)):
-            d, a = g[s, i], x[s, i]
-            for j in range(width):
-                one[j] += d[j]
-                two[j] += d[j] * (a[j] - shift[j])
+        s, part, begin, end = task // parts, task % parts, task % parts * step, (task % parts + 1) * step
+        part_gradient_sums(g[s, begin:end], x[s, begin:end], k[s], first[s, part], second[s, part])
 
 
 @kernel
@@ -130,87 +163,25 @@ def gradient_affine_rows(g, x, k, alpha, beta, gamma, gx, step):
         for i in range(task * step, min(n, (task + 1) * step)):
             d, a, out, shift, p, q, r = g[i], x[i], gx[i], k[i], alpha[i], beta[i], gamma[i]
             for j in range(width):
-                out[j] = p * d[j] + q * (a[j] - shift) + r
+                out[j] = gradient(d[j], a[j], shift, p, q, r)
 
 
 @kernel
 def gradient_affine_columns(g, x, k, alpha, beta, gamma, gx, step):
-    n, height, width = x.shape
+    n, height, _ = x.shape
     parts = (height + step - 1) // step
     for task in prange(n * parts):
-        s, part = task // parts, task % parts
-        shift, p, q, r = k[s], alpha[s], beta[s], gamma[s]
-        for i in range(part * step, min(height, (part + 1) * step)):
-            d, a, out = g[s, i], x[s, i], gx[s, i]
-            for j in range(width):
-                out[j] = p[j] * d[j] + q[j] * (a[j] - shift[j]) + r[j]
-
-
-# ---- the algebra between the loops, for groups of channels: from a pair's sums (N, parts, C) to its affine map ----
-
-
-@kernel
-def group_statistics(k, first, second, count, weight, bias, eps, groups, slope, base, offset, rstd):
-    n, channels = k.shape
-    parts, wide = first.shape[1], channels // groups
-    for s in prange(n):
-        for lead in range(0, channels, wide):
-            mean, spread = 0.0, 0.0
-            for c in range(lead, lead + wide):
-                one = 0.0
-                for part in range(parts):
-                    one += first[s, part, c]
-                mean += k[s, c] + one / count
-            mean /= wide
-            for c in range(lead, lead + wide):
-                one, two = 0.0, 0.0
-                for part in range(parts):
-                    one += first[s, part, c]
-                    two += second[s, part, c]
-                off = k[s, c] + one / count - mean
-                spread += two / count - (one / count) * (one / count) + off * off
-            variance = spread / wide
-            if variance < 0:  # by rounding; a NaN stays
-                variance = 0.0
-            r = 1 / np.sqrt(variance + eps)
-            for c in range(lead, lead + wide):
-                slope[s, c] = r * weight[c]
-                base[s, c] = (k[s, c] - mean) * (r * weight[c]) + bias[c]
-                offset[s, c] = mean - k[s, c]
-                rstd[s, c] = r
-
-
-@kernel
-def group_gradient(first, second, count, weight, groups, offset, rstd, alpha, beta, gamma, sum_g, sum_gh):
-    # h = (x - k - offset) rstd, v = g weight:   dx = rstd (v - average(v) - h average(v h))
-    n, channels = offset.shape
-    parts, wide = first.shape[1], channels // groups
-    for s in prange(n):
-        for lead in range(0, channels, wide):
-            v, vh = 0.0, 0.0
-            for c in range(lead, lead + wide):
-                one, two = 0.0, 0.0
-                for part in range(parts):
-                    one += first[s, part, c]
-                    two += second[s, part, c]
-                sum_g[s, c] = one
-                sum_gh[s, c] = (two - offset[s, c] * one) * rstd[s, c]
-                v += weight[c] * one
-                vh += weight[c] * sum_gh[s, c]
-            v /= wide * count
-            vh /= wide * count
-            for c in range(lead, lead + wide):
-                r = rstd[s, c]
-                slope = -r * r * vh
-                alpha[s, c] = r * weight[c]
-                beta[s, c] = slope
-                gamma[s, c] = -r * v - slope * offset[s, c]
+        s, begin, end = task // parts, task % parts * step, (task % parts + 1) * step
+        part_gradient_affine(g[s, begin:end], x[s, begin:end], k[s], alpha[s], beta[s], gamma[s], gx[s, begin:end])
 
 
 class Pairs:
-    """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come out."""
+    """x (N, C, ...) as (sample, channel) pairs, in the memory order it has; (N, C) arrays go in and come out.
 
-    def __init__(self, x):
+    together: channels-last samples are one sample, the longer.
+    """
+
+    def __init__(self, x, together=False):
         self.samples, self.channels = self.pairs = x.shape[:2]
         self.count = x.size // max(self.samples * self.channels, 1)  # elements in a pair
         self.last = (0, *range(2, x.ndim), 1)  # the order of dimensions that puts the channels last
@@ -221,6 +192,9 @@ class Pairs:
                 copy = channels_last.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
                 copy[...] = x
                 x = copy
+            if together:
+                self.samples, self.count = 1, self.samples * self.count
+                self.pairs = 1, self.channels
             self.shape = self.samples, self.count, self.channels
             self.step = min(max(-(-TASK // self.channels), 1), 4096)
         else:
@@ -248,11 +222,14 @@ class Pairs:
 
     def two_sums(self, name, *arguments):
         """Run a loop that makes two sums a pair. Returns them in parts, (N, parts, C)."""
-        parts = (self.samples, -(-self.count // self.step), self.channels) if self.columns else (self.shape[0],)
-        first, second = np.empty(parts, F), np.empty(parts, F)
+        first, second = self.room_for_sums(), self.room_for_sums()
         self.run(name, *arguments, first, second)
-        parts = parts if self.columns else (self.samples, 1, self.channels)
+        parts = first.shape if self.columns else (self.samples, 1, self.channels)
         return first.reshape(parts), second.reshape(parts)
+
+    def room_for_sums(self):
+        parts = (self.samples, -(-self.count // self.step), self.channels) if self.columns else (self.shape[0],)
+        return np.empty(parts, F)
 
     def moments(self):
         """k (N, C), and Σ(x - k) and Σ(x - k)**2, each (N, parts, C)."""
@@ -292,7 +269,7 @@ LOOPS = {
 }
 
 
-# ---- the three norms: x (N, C, ...), weight and bias (C,) or None ----
+# ---- batch norm: x (N, C, ...), weight and bias (C,) or None ----
 
 
 def added(parts):
@@ -305,42 +282,13 @@ def over_samples(values):
     return np.add.reduce(values, 0, keepdims=True) / len(values)
 
 
-def group_norm(x, groups, weight, bias, eps):
-    """x (N, C, ...) normalised over each group of channels and all positions. Returns y, k, offset, rstd."""
-    pairs = Pairs(x)
-    k, first, second = pairs.moments()
-    weight, bias = _per_channel(weight, 1, pairs), _per_channel(bias, 0, pairs)
-    slope, base = np.empty(pairs.pairs, F), np.empty(pairs.pairs, F)
-    offset, rstd = np.empty(pairs.pairs), np.empty(pairs.pairs)
-    algebra = choose(group_statistics, slope.size, FEW)
-    algebra(k, first, second, pairs.count, weight, bias, eps, groups, slope, base, offset, rstd)
-    return pairs.affine(k, slope, base), k, offset, rstd
-
-
-def group_norm_gradient(g, x, groups, weight, k, offset, rstd):
-    """dL/dx, dL/dweight, dL/dbias."""
-    pairs = Pairs(x)
-    g = pairs.view(like(g, pairs.x))
-    first, second = pairs.gradient_sums(g, k)
-    weight = _per_channel(weight, 1, pairs)
-    alpha, beta, gamma = [np.empty(pairs.pairs, F) for _ in range(3)]
-    sum_g, sum_gh = np.empty(pairs.pairs), np.empty(pairs.pairs)
-    algebra = choose(group_gradient, alpha.size, FEW)
-    algebra(first, second, pairs.count, weight, groups, offset, rstd, alpha, beta, gamma, sum_g, sum_gh)
-    gx = pairs.gradient_affine(g, k, alpha, beta, gamma)
-    return gx, sum_gh.sum(0).astype(F), sum_g.sum(0).astype(F)
-
-
-def _per_channel(given, default, pairs):
-    return np.full(pairs.channels, default, F) if given is None else np.ascontiguousarray(given, F)
-
-
 def batch_norm(x, weight, bias, eps):
     """x (N, C, ...) normalised over samples and positions. Returns y, k, offset, rstd, and (C,) mean and variance.
 
-    offset is the mean less k, (N, C); rstd is 1 / sqrt(variance + eps), (1, C).
+    k and offset, the mean less k, are (N, C), or (1, C) for channels-last memory; rstd, 1 / sqrt(variance + eps), is
+    (1, C).
     """
-    pairs = Pairs(x)
+    pairs = Pairs(x, together=True)
     k, *sums = pairs.moments()
     first, second = map(added, sums)
     own = k + first / pairs.count
@@ -357,7 +305,7 @@ def batch_norm(x, weight, bias, eps):
 def batch_norm_gradient(g, x, weight, k, offset, rstd):
     """dL/dx, dL/dweight, dL/dbias."""
     # h = (x - k - offset) rstd, v = g weight:   dx = rstd (v - average(v) - h average(v h))
-    pairs = Pairs(x)
+    pairs = Pairs(x, together=True)
     g = pairs.view(like(g, pairs.x))
     sum_g, sum_gx = map(added, pairs.gradient_sums(g, k))
     sum_gh = (sum_gx - offset * sum_g) * rstd
@@ -373,12 +321,12 @@ def batch_norm_eval(x, weight, bias, mean, variance, eps):
     """x (N, C, ...) normalised with a given (C,) mean and variance."""
     rstd = 1 / np.sqrt(variance.astype(np.float64) + eps)
     slope = rstd if weight is None else rstd * weight
-    return Pairs(x).affine(mean, slope, 0.0 if bias is None else bias)
+    return Pairs(x, together=True).affine(mean, slope, 0.0 if bias is None else bias)
 
 
 def batch_norm_eval_gradient(g, x, weight, mean, variance, eps):
     """dL/dx, dL/dweight, dL/dbias of batch_norm_eval; mean and variance are constants."""
-    pairs, rstd = Pairs(x), 1 / np.sqrt(variance.astype(np.float64) + eps)
+    pairs, rstd = Pairs(x, together=True), 1 / np.sqrt(variance.astype(np.float64) + eps)
     g = pairs.view(like(g, pairs.x))
     sum_g, sum_gx = map(added, pairs.gradient_sums(g, mean))
     gx = pairs.gradient_affine(g, mean, rstd if weight is None else rstd * weight, 0.0, 0.0)

@@ -1,128 +1,112 @@
-"""Products with a matrix that many products share: laid out once in panels, then read straight through.
+"""Matrices in panels, which products read straight through.
 
     panels = in_panels(matrix)              (K, N) -> (N / WIDTH, K, WIDTH)
-    add_product(A, panels, C)               C += A @ matrix      for kernels, inside prange
-    add_turned_product(A, panels, C)        C += A.T @ matrix
-    project(A, panels, bias, C)             C = A @ matrix + bias, in parallel over the rows of A
-    weight_gradient(d, panels, dw, db)      dw = d.T @ matrix, db = the sums of d's columns
+    panels = sequence_in_panels(x, swapped) the same of a sequence's steps, one row each
+    multiply(...)                           for kernels, inside prange: rows of A times the matrix
+    project(...)                            the same for some steps of some sequences
 
 For a large product a BLAS copies both operands into an order that suits its inner loop, every time. A recurrent layer
-multiplies by one matrix at every step, so that matrix is copied once: pieces of (FEW, DEPTH) by (DEPTH, WIDTH), up to a
-million multiply-adds, OpenBLAS multiplies where they stand.
+multiplies by one matrix at every step, and a linear layer's weight meets many rows: that matrix is copied once, and
+row_tiles.py reads it where it is. Where rows are a whole number of panels wide, the matrix itself will do: a view.
 
-GFLOPS on one core (Zen 5, 512-bit, a busy machine; OpenBLAS's SkylakeX core), the copying included in the last three:
-
-                                                    one sgemm     panels
-    (16, 256) @ (256, 1024), the same every time        83          215     w_hh transposed beforehand; else 65
-    (2048, 256) @ (1024, 256).T                        174          194
-    (2048, 1024) @ (1024, 256)                         177          199
-    (2048, 1024).T @ (2048, 256)                       158          183
+Sequences are arrays (T, N, D), or (N, T, D) where `swapped`; either is read and written as it lies.
 """
 
 import numpy as np
 from numba import prange
 
-from .blas import gemm_nn, gemm_tn
 from .compile import inline_sums, kernel
+from .row_tiles import WIDTH, address, by_panel, shifted
 
 F = np.float32
-FEW, DEPTH, WIDTH = 32, 256, 64
-DEEPEST, UNPACKED = 576, 1_000_000  # the depth of a piece, and its multiply-adds, at most
+PIECE = 256  # rows that a task copies
+NO_PANELS = np.empty((0, 0, WIDTH), F)
+WIDEST = 512  # of a matrix used as it lies: rows further apart fall on the same lines of the cache
 
 
-def in_panels(matrix):
-    """A matrix (K, N) as products want it: (N / WIDTH, K, WIDTH)."""
-    panels = np.empty((-(-matrix.shape[1] // WIDTH), len(matrix), WIDTH), F)
+def in_panels(matrix, once=False):
+    """A matrix (K, N) as products want it: (N / WIDTH, K, WIDTH), the last panel filled up with zeros.
+
+    once    it is used by few products, which may as well read it where it lies, if they can
+    """
+    K, N = matrix.shape
+    if once and N <= WIDEST and N % WIDTH == 0 and matrix.flags.c_contiguous:
+        return matrix.reshape(K, -1, WIDTH).transpose(1, 0, 2)
     if matrix.flags.f_contiguous and not matrix.flags.c_contiguous:
+        panels = np.empty((-(-N // WIDTH), K, WIDTH), F)
         fill_panels_turned(np.require(matrix.T, F, "CW"), panels)
-    else:
-        fill_panels(np.require(matrix, F, "CW"), panels)
+        return panels
+    return sequence_in_panels(np.require(matrix, F, "CW")[None], False)
+
+
+def sequence_in_panels(x, swapped):
+    """Steps of sequences, (T, N, D) or swapped (N, T, D), as a matrix (T N, D) in panels."""
+    panels = np.empty((-(-x.shape[2] // WIDTH), x.shape[0] * x.shape[1], WIDTH), F)
+    fill_panels(x, swapped, panels)
     return panels
 
 
 @kernel
-def fill_panels(matrix, panels):
-    """panels[j] = matrix[:, WIDTH j : WIDTH (j + 1)]: contiguous, so that a product reads it straight through."""
-    K, N = matrix.shape
-    for j in prange(panels.shape[0]):
-        first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for k in range(K):
-            row, to = matrix[k, first:last], panels[j, k]
-            for n in range(last - first):
-                to[n] = row[n]
+def fill_panels(x, swapped, panels):
+    """panels[j, t N + n] = x[t, n, WIDTH j : WIDTH (j + 1)]."""
+    count, rows, _ = panels.shape
+    columns = x.shape[2]
+    N = x.shape[0] if swapped else x.shape[1]
+    pieces = (rows + PIECE - 1) // PIECE
+    for task in prange(count * pieces):
+        j, piece = task // pieces, task % pieces
+        first, last = j * WIDTH, min(columns, (j + 1) * WIDTH)
+        for k in range(piece * PIECE, min(rows, (piece + 1) * PIECE)):
+            t, n = k // N, k % N
+            row = x[n, t, first:last] if swapped else x[t, n, first:last]
+            to = panels[j, k]
+            for i in range(last - first):
+                to[i] = row[i]
+            for i in range(last - first, WIDTH):
+                to[i] = F(0)
 
 
 @kernel
 def fill_panels_turned(matrix, panels):
-    """The same of matrix.T, by tiles that stay in the cache."""
+    """panels[j, k, i] = matrix[WIDTH j + i, k], by tiles that stay in the cache."""
     N, K = matrix.shape
     for j in prange(panels.shape[0]):
         first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for low in range(0, K, 16):
-            for n in range(first, last):
-                row = matrix[n]
-                for k in range(low, min(K, low + 16)):
-                    panels[j, k, n - first] = row[k]
+        for low in range(0, K, PIECE):
+            to = panels[j, low : low + PIECE]
+            for n in range(last - first):
+                row = matrix[first + n, low : low + PIECE]
+                for k in range(row.size):
+                    to[k, n] = row[k]
+        for k in range(K):
+            for i in range(last - first, WIDTH):
+                panels[j, k, i] = F(0)
 
 
 @inline_sums
-def add_product(A, panels, C):
-    """C (M, N) += A (M, K) @ the matrix (K, N) that lies in `panels`."""
-    (M, K), N = A.shape, C.shape[1]
-    pieces = (K + DEEPEST - 1) // DEEPEST
-    depth = (K + pieces - 1) // pieces
+def multiply(a, a_step, a_down, panels, c, c_step, c_down, start, start_step, start_down, steps, rows, columns):
+    """c[s, i] = start[s, i] + a[s, i] @ the matrix (K, columns) in `panels`, for s < steps and i < rows.
+
+    a, c and start are addresses, the strides in bytes. start may be c, or a row for all (strides of 0).
+    """
+    depth = panels.shape[1]
     for j in range(panels.shape[0]):
-        first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        rows = max(16, UNPACKED // (depth * (last - first)) // 8 * 8)
-        for k in range(0, K, depth):
-            part = panels[j, k : min(K, k + depth), : last - first]
-            for i in range(0, M, rows):
-                low = min(M, i + rows)
-                gemm_nn(A[i:low, k : k + depth], part, C[i:low, first:last], F(1))
+        panel, along = shifted(address(panels), j * panels.strides[0]), 4 * WIDTH * j
+        for s in range(steps):
+            by_panel(
+                *(shifted(a, s * a_step), a_down, 4, depth, panel, panels.strides[1]),
+                *(shifted(c, s * c_step + along), c_down, shifted(start, s * start_step + along), start_down),
+                *(rows, columns - WIDTH * j),
+            )
 
 
 @inline_sums
-def add_turned_product(A, panels, C):
-    """C (M, N) += A (K, M).T @ the matrix (K, N) that lies in `panels`."""
-    (K, M), N = A.shape, C.shape[1]
-    for j in range(panels.shape[0]):
-        first, last = j * WIDTH, min(N, (j + 1) * WIDTH)
-        for k in range(0, K, DEPTH):
-            part = panels[j, k : min(K, k + DEPTH), : last - first]
-            for i in range(0, M, FEW):
-                low = min(M, i + FEW)
-                gemm_tn(A[k : k + DEPTH, i:low], part, C[i:low, first:last], F(1))
-
-
-@kernel
-def project(A, panels, bias, C):
-    """C (M, N) = A (M, K) @ the matrix (K, N) that lies in `panels` + bias (N,)."""
-    M, N = C.shape
-    for task in prange((M + FEW - 1) // FEW):
-        first, last = task * FEW, min(M, (task + 1) * FEW)
-        for i in range(first, last):
-            c = C[i]
-            for j in range(N):
-                c[j] = bias[j]
-        add_product(A[first:last], panels, C[first:last])
-
-
-@kernel
-def weight_gradient(d, panels, dw, db):
-    """dw (R, N) = d (K, R).T @ the matrix (K, N) in `panels`; db (R,), unless empty, the sums of d's columns."""
-    (K, R), N = d.shape, dw.shape[1]
-    for task in prange((R + WIDTH - 1) // WIDTH):
-        first, last = task * WIDTH, min(R, (task + 1) * WIDTH)
-        for r in range(first, last):
-            row = dw[r]
-            for n in range(N):
-                row[n] = F(0)
-        if db.size > 0:
-            sums = db[first:last]
-            for r in range(last - first):
-                sums[r] = F(0)
-            for k in range(K):
-                row = d[k, first:last]
-                for r in range(last - first):
-                    sums[r] += row[r]
-        add_turned_product(d[:, first:last], panels, dw[first:last])
+def project(x, x_swapped, panels, bias, y, y_swapped, low, steps, first, last):
+    """y[t, n] = bias + x[t, n] @ the matrix in `panels`, for t from low to low + steps and n from first to last."""
+    x_step, x_down = (x.strides[1], x.strides[0]) if x_swapped else (x.strides[0], x.strides[1])
+    y_step, y_down = (y.strides[1], y.strides[0]) if y_swapped else (y.strides[0], y.strides[1])
+    multiply(
+        *(shifted(address(x), low * x_step + first * x_down), x_step, x_down, panels),
+        *(shifted(address(y), low * y_step + first * y_down), y_step, y_down),
+        *(address(bias), 0, 0, steps, last - first, y.shape[2]),
+    )

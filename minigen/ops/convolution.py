@@ -19,6 +19,7 @@ from .. import kernels
 from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
+from ..tensor import Tensor
 from .padding import pad
 from .shape import expand, reshape
 from .windows import Window, batched, floating, per_dim, taps, unbatched, window_count
@@ -71,16 +72,23 @@ def _sum_positions(z):
     return z.sum(axis=(0, *range(2, z.ndim))) if family is None or z.size == 0 else family.sum_positions(z)
 
 
-_convolve.gradient(
-    x=lambda g, x_shape, weight, window: _spread(g, weight, None, x_shape[2:], window),
-    weight=lambda g, x, weight_shape, window: _correlate(x, g, weight_shape[2:], window),
-    bias=lambda g: _sum_positions(g),
-)
-_spread.gradient(
-    z=lambda g, z_shape, weight, window: _convolve(g, weight, None, z_shape[2:], window),
-    weight=lambda g, z, weight_shape, window: _correlate(g, z, weight_shape[2:], window),
-    bias=lambda g: _sum_positions(g),
-)
+@_convolve.gradient
+def _(g, x, weight, size, window, needs, into):
+    kernel = weight.shape[2:]
+    gx = _spread(g, weight, None, x.shape[2:], window) if needs[0] else None
+    family = None if isinstance(g, Tensor) else _family(x, weight, size)
+    if family is not None and needs[1]:  # both in one pass over g
+        return gx, *family.parameter_gradients(x, g, kernel, window, needs[2], into[1:3])
+    return gx, _correlate(x, g, kernel, window) if needs[1] else None, _sum_positions(g) if needs[2] else None
+
+
+@_spread.gradient
+def _(g, z, weight, window, needs):
+    gz = _convolve(g, weight, None, z.shape[2:], window) if needs[0] else None
+    gw = _correlate(g, z, weight.shape[2:], window) if needs[1] else None
+    return gz, gw, _sum_positions(g) if needs[2] else None
+
+
 _correlate.gradient(
     x=lambda g, x_shape, z, window: _spread(z, g, None, x_shape[2:], window),
     z=lambda g, x, z_shape, window: _convolve(x, g, None, z_shape[2:], window),

@@ -9,6 +9,7 @@ import math
 from .. import kernels
 from ..autograd import op
 from ..device import xp
+from ..tensor import Tensor
 from .operands import floating
 
 LARGE = 8192  # elements from which a kernel, on all cores, is quicker than NumPy's function
@@ -18,6 +19,12 @@ def _for_large(x):
     """The kernel `activation(name, x)` for a large array x; None for a small one, or where there is none."""
     family = kernels.find(x, "activations") if x.size >= LARGE else None
     return None if family is None else family.activation
+
+
+def _in_one_pass(name, g, y, composed):
+    """g times the derivative, from y: by a kernel for a large array; else, and for tensors, as `composed` writes it."""
+    family = None if isinstance(g, Tensor) or g.size < LARGE else kernels.find(g, "activations")
+    return composed(g, y) if family is None else family.activation_gradient(name, g, y)
 
 
 # Powers and roots
@@ -227,7 +234,7 @@ def tanh(x):
     return xp(x).tanh(x) if (kernel := _for_large(x)) is None else kernel("tanh", x)
 
 
-tanh.gradient(x=lambda g, y: g * (1.0 - y * y))
+tanh.gradient(x=lambda g, y: _in_one_pass("tanh", g, y, lambda g, y: g * (1.0 - y * y)))
 
 
 @op
@@ -264,4 +271,4 @@ def sigmoid(x):
     return 1.0 / (1.0 + xp(x).exp(-x)) if (kernel := _for_large(x)) is None else kernel("sigmoid", x)
 
 
-sigmoid.gradient(x=lambda g, y: g * (y * (1.0 - y)))
+sigmoid.gradient(x=lambda g, y: _in_one_pass("sigmoid", g, y, lambda g, y: g * (y * (1.0 - y))))

@@ -200,13 +200,13 @@ def _(x, weight, bias, running_mean, running_var, eps):
 
 @op(saves=("k", "offset", "rstd"))
 def _group_norm(x, groups, weight, bias, eps):
-    family = _family(x, "norms")
+    family = _family(x, "group_norm")
     return NotImplemented if family is None else family.group_norm(x, groups, weight, bias, eps)
 
 
 @_group_norm.gradient
 def _(g, x, groups, weight, k, offset, rstd):
-    gx, gweight, gbias = kernels.find(g, "norms").group_norm_gradient(g, x, groups, weight, k, offset, rstd)
+    gx, gweight, gbias = kernels.find(g, "group_norm").group_norm_gradient(g, x, groups, weight, k, offset, rstd)
     return gx, None, gweight, gbias
 
 

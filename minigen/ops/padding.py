@@ -22,7 +22,12 @@ def _pad(x, widths, fill):
     return y
 
 
-_pad.gradient(x=lambda g, widths: _pad(g, tuple([(-a, -b) for a, b in widths]), 0.0))
+@_pad.gradient
+def _(g, widths):
+    if all(a >= 0 <= b for a, b in widths):  # what was added is cut off: a view will do
+        return g[tuple([slice(a, n - b) for (a, b), n in zip(widths, g.shape)])]
+    return _pad(g, tuple([(-a, -b) for a, b in widths]), 0.0)
+
 
 MODES = {
     "reflect": lambda n, a, b: np.abs((np.arange(-a, n + b) + n - 1) % max(2 * n - 2, 1) - (n - 1)),

@@ -62,3 +62,34 @@ def test_two_arrays(name):
 def test_all_are_tried():
     assert {"softplus", "gelu", "tanh_value", "leaky_relu", "elu"} <= set(UNARY)
     assert {"softplus_gradient", "gelu_gradient", "mish_gradient"} <= set(BINARY)
+
+
+def test_rows_with_gaps_give_the_bits_of_a_dense_array(monkeypatch):
+    monkeypatch.setattr(elementwise, "SERIAL", 16)
+    last = random.standard_normal((3, 5, 7, 64), dtype=np.float32).transpose(0, 3, 1, 2)
+    usual = random.standard_normal((6, 8, 40), dtype=np.float32)
+    views = [last[:, :32], last[:, 20:], last[:, :16, 2:4], last[:, ::2], usual[:, 2:], usual[..., 5:], usual[::2]]
+    for x in [*views, usual[::-1], usual[:, 2:, 3:], usual[:1, :1, 3:30]]:
+        y = activations.activation("gelu", x)
+        assert elementwise.is_dense(y)
+        np.testing.assert_array_equal(y, activations.activation("gelu", np.array(x, order="C")))
+
+
+def test_what_lies_in_rows():
+    last = np.zeros((3, 5, 7, 64), np.float32).transpose(0, 3, 1, 2)
+    assert elementwise.in_rows(last[:, 20:52])[1:] == (64, 32, [0, 2, 3, 1])
+    assert elementwise.in_rows(last[:1, :32, 1])[1:] == (64, 32, [0, 2, 1])
+    for x in (last[:, :32, 1], last[:, ::2], last[:, :8], last[:, :, ::2, 1]):  # two gaps, short or scattered rows
+        assert elementwise.in_rows(x) is None
+
+
+@pytest.mark.parametrize("size", [(5,), (4, 5), (3, 4, 5)])
+def test_like_another_memory_order(size, monkeypatch):
+    monkeypatch.setattr(elementwise, "SERIAL", 16)
+    usual = random.standard_normal((3, 20, *size), dtype=np.float32)
+    last = np.moveaxis(np.moveaxis(usual, 1, -1).copy(), -1, 1)
+    for x in (usual, last, usual[:, ::-1].copy()[:, ::-1]):
+        for model in (usual, last):
+            y = elementwise.like(x, model)
+            assert y.strides == model.strides
+            np.testing.assert_array_equal(y, usual)
