@@ -19,8 +19,8 @@ def test_lessons_gives_one_line_each(capsys):
     assert cli.main(["lessons"]) == 0
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[1] for line in lines if line[:2].isdigit()]
-    assert names[:5] == ["generative", "autograd", "convolution", "recurrent", "vae"]
-    assert names[5:] == ["dcgan", "pixelcnn", "flows", "diffusion", "gpt"]
+    assert names[:5] == ["generative", "autograd", "kernels", "convolution", "recurrent"]
+    assert names[5:] == ["vae", "dcgan", "pixelcnn", "flows", "diffusion", "gpt"]
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,8 @@ def blocks(M, N, K, a_transposed=False):
             down = min(-(-wanted // (parts * across)), -(-M // NARROW))
             rows, columns = -(-M // (16 * down)) * 16, -(-N // (16 * across)) * 16
             down, across = -(-M // rows), -(-N // columns)
-            cost = K * ((2 if a_transposed else 1) * M * across + N * down) + (ADDED * parts * M * N if parts > 1 else 0)
+            packed = K * ((2 if a_transposed else 1) * M * across + N * down)
+            cost = packed + (ADDED * parts * M * N if parts > 1 else 0)
             choices.append((down * across * parts < wanted, cost, rows, columns, parts))
     if not choices:  # an empty product
         return 1, 1, 1

@@ -18,7 +18,7 @@ import math
 import numpy as np
 from numba import prange
 
-from .compile import choose, kernel
+from .compile import choose, inline, kernel
 from .vector_math import exp, largest
 
 F = np.float32
@@ -28,6 +28,12 @@ TASK = 4096  # elements a task should take, at least
 
 def rows_per_task(width):
     return max(TASK // max(width, 1), 1)
+
+
+@inline
+def log_share(x, m, log_total):
+    """(x - m) - log_total, in this order: m may be large, and must not be added to log_total first."""
+    return (x - m) - log_total
 
 
 @kernel
@@ -70,7 +76,7 @@ def log_softmax_rows(x, y, step):
                 total += exp(a[j] - m)
             log_total = F(math.log(total))
             for j in range(width):
-                b[j] = (a[j] - m) - log_total
+                b[j] = log_share(a[j], m, log_total)
 
 
 @kernel
@@ -100,19 +106,19 @@ def cross_entropy_rows(x, target, weight, ignored, smoothing, loss, lse, step):
             if t == ignored:
                 loss[i] = 0
                 continue
-            own = log_total - (a[t] - m)  # not lse - a[t]: two large numbers
+            own = log_share(a[t], m, log_total)
             if weight.size:
                 own *= weight[t]
             if smoothing > 0:
                 every = F(0)
                 if weight.size:
                     for j in range(width):
-                        every += weight[j] * (log_total - (a[j] - m))
+                        every += weight[j] * log_share(a[j], m, log_total)
                 else:
                     for j in range(width):
-                        every += log_total - (a[j] - m)
+                        every += log_share(a[j], m, log_total)
                 own = (F(1) - smoothing) * own + smoothing / F(width) * every
-            loss[i] = own
+            loss[i] = -own if own != 0 else F(0)  # not -0
 
 
 @kernel

@@ -89,3 +89,19 @@ def test_the_same_bits_wherever_arrays_lie(family):
                 kernel.serial(*views)
                 results.add(b"".join(a.tobytes() for a in views if isinstance(a, np.ndarray)))
             assert len(results) == 1, (kernel, n)
+
+
+def test_rows_far_from_zero_lose_no_digits():
+    """m + log_total, added first, would round at the size of m."""
+    from minigen.kernels.cpu import softmax
+
+    x = random.standard_normal((64, 50), dtype=np.float32) + np.float32(1e4)
+    target = np.arange(64) % 50
+    double = x.astype(np.float64)
+    logs = double - double.max(1, keepdims=True)
+    logs -= np.log(np.exp(logs).sum(1, keepdims=True))
+    np.testing.assert_allclose(softmax.log_softmax(x), logs, atol=2e-6)
+    own = logs[np.arange(64), target]
+    np.testing.assert_allclose(softmax.cross_entropy(x, target)[0], -own, atol=2e-6)
+    smooth = -0.9 * own - 0.1 * logs.mean(1)
+    np.testing.assert_allclose(softmax.cross_entropy(x, target, label_smoothing=0.1)[0], smooth, atol=2e-6)
