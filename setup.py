@@ -12,6 +12,7 @@ setup(
     package_data={
         "minigen.bench": ["*.md"],
         "minigen.data": ["digits/*"],
+        "minigen.kernels": ["cuda/*.cu", "cuda/*.cuh"],
         "minigen.metrics": ["weights/*"],
         "minigen.lessons": ["*.md", "expected/**/*", "exercises/*.py", "solutions/*.py"],
     },

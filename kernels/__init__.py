@@ -3,9 +3,9 @@
     family = kernels.find(x, "norms")      # the module for x's device, or None
     if family is None: ...                 # no kernel for this array: use the definition
 
-Kernels take float32 arrays. float64 is for checking gradients, where accuracy comes before speed: it runs on the
-definitions. So does everything under MINIGEN_KERNELS=off, where Numba is not installed, and on a device that has
-no such kernel yet.
+Kernels take float32 arrays, and on the GPU the types that the family lists in TYPES, float16 and bfloat16 among them.
+float64 is for checking gradients, where accuracy comes before speed: it runs on the definitions. So does everything
+under MINIGEN_KERNELS=off, where Numba is not installed, and on a device that has no such kernel yet.
 """
 
 import importlib
@@ -38,13 +38,17 @@ def disabled():
 
 def find(array, family):
     """The module of kernels called `family` that takes `array`, or None if there is none or kernels are off."""
-    if not _on or array.dtype != np.float32:
+    if type(array) is np.ndarray:
+        device, taken = "cpu", array.dtype == np.float32
+    else:
+        device, taken = "cuda", type(array).__module__.startswith("cupy")  # not a mere number
+    if not _on or not taken:
         return None
-    device = "cpu" if type(array) is np.ndarray else "cuda"
     try:
-        return _found[device, family]
+        found = _found[device, family]
     except KeyError:
-        return _found.setdefault((device, family), _load(device, family))
+        found = _found.setdefault((device, family), _load(device, family))
+    return found if device == "cpu" or found is None or array.dtype.name in found.TYPES else None
 
 
 def _load(device, family):

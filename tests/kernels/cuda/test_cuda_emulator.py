@@ -1,0 +1,103 @@
+"""The emulator must find the faults it is there for: each kernel here has one."""
+
+import numpy as np
+import pytest
+
+from minigen.kernels.cuda import compile
+
+pytestmark = pytest.mark.kernels
+F = np.dtype(np.float32)
+FAULTS = """
+KERNEL sums_without_a_barrier(const float* x, float* y) {
+    __shared__ float all[64];
+    all[threadIdx.x] = x[threadIdx.x];
+    y[threadIdx.x] = all[63 - threadIdx.x];
+}
+KERNEL sums_with_a_barrier(const float* x, float* y) {
+    __shared__ float all[64];
+    all[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = all[63 - threadIdx.x];
+}
+KERNEL reads_shared_memory_unwritten(const float* x, float* y) {
+    __shared__ float all[64];
+    y[threadIdx.x] = x[threadIdx.x] + all[threadIdx.x];
+}
+KERNEL writes_past_the_end(const float* x, float* y) { y[threadIdx.x + 1] = x[threadIdx.x]; }
+KERNEL reads_past_the_end(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x + 1]; }
+KERNEL shuffles_with_half_a_warp(const float* x, float* y) {
+    if (threadIdx.x % 32 < 16) y[threadIdx.x] = warp_sum(x[threadIdx.x]);
+}
+KERNEL waits_with_half_a_block(const float* x, float* y) {
+    if (threadIdx.x < 32) __syncthreads();
+    y[threadIdx.x] = x[threadIdx.x];
+}
+KERNEL reads_a_pack_from_an_odd_place(const float* x, float* y) {
+    if (threadIdx.x == 0) *(Pack<float>*)(y + 4) = *(const Pack<float>*)(x + 1);
+}
+KERNEL counts_past_its_own_array(const float* x, float* y) {
+    float own[4];
+    for (int i = 0; i < 4 + (x[1] > 0); i++) own[i] = x[i];
+    y[threadIdx.x] = own[3];
+}
+KERNEL adds_in_the_order_of_blocks(const float* x, float* y) {
+    if (threadIdx.x == 0) y[0] = y[0] * 0.5f + x[blockIdx.x];
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(emulator):
+    source = compile.Source("faults.cu")
+    source.text = (compile.HERE / "common.cuh").read_text() + FAULTS
+    x = np.arange(64, dtype=np.float32)
+
+    def run(name, grid=1, arguments=None):
+        y = np.zeros(64, np.float32)
+        with compile.running_on(emulator):
+            source.run(name, (F,), grid, 64, *((x, y) if arguments is None else arguments))
+        return x, y
+
+    return run
+
+
+def test_a_kernel_without_fault(run):
+    x, y = run("sums_with_a_barrier")
+    assert np.array_equal(y, x[::-1])
+
+
+@pytest.mark.parametrize("name", ["sums_without_a_barrier", "adds_in_the_order_of_blocks"])
+def test_the_order_of_the_threads_must_not_matter(run, name):
+    with pytest.raises(AssertionError, match=f"{name}: array 1 depends on the order"):
+        run(name, 3)
+
+
+def test_shared_memory_and_margins_hold_nan(run):
+    assert np.isnan(run("reads_shared_memory_unwritten")[1]).all()
+    assert np.isnan(run("reads_past_the_end")[1][-1])
+
+
+def test_a_write_outside_an_array(run):
+    with pytest.raises(AssertionError, match=r"writes_past_the_end writes outside an array of shape \(64,\)"):
+        run("writes_past_the_end")
+
+
+@pytest.mark.parametrize(
+    "name, what", [("shuffles_with_half_a_warp", "shuffle"), ("waits_with_half_a_block", "__syncthreads")]
+)
+def test_threads_that_do_not_come_along(run, name, what):
+    with pytest.raises(AssertionError, match=what):
+        run(name)
+    test_a_kernel_without_fault(run)  # the next launch is not harmed
+
+
+@pytest.mark.parametrize("name", ["reads_a_pack_from_an_odd_place", "counts_past_its_own_array"])
+def test_what_g_plus_plus_traps(run, name):
+    with pytest.raises(AssertionError, match=r"not aligned .* or an index outside"):
+        run(name)
+    test_a_kernel_without_fault(run)
+
+
+def test_arguments_of_the_wrong_kind(run):
+    with pytest.raises(AssertionError, match="takes pp and is given pq"):
+        run("sums_with_a_barrier", arguments=(np.zeros(64, np.float32), 3))
