@@ -141,6 +141,7 @@ def program(*shape, threads=1):
     return done.stdout
 
 
+@pytest.mark.slow  # 20 seconds, of compiling
 @pytest.mark.parametrize("shape", [(8, 2, 6)])
 def test_tiles_of_other_processors(shape):
     """The tiles of AVX2, which a processor with wider vectors runs too."""

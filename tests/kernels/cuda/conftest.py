@@ -1,6 +1,7 @@
 """Where the CUDA kernels run in these tests: in the emulator, and on a card where there is one."""
 
 import sys
+
 import numpy as np
 import pytest
 

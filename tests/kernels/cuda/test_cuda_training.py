@@ -67,7 +67,7 @@ def test_a_network_learns_the_same(emulator, monkeypatch):
         assert np.allclose(one, other, rtol=1e-3, atol=2e-5)
     files = {file for file, _ in emulator.launched}
     emulator.launched |= earlier
-    assert files == {
+    assert files - {"random.cu"} == {  # which serves draws only where the generator has none left over
         *("activations.cu", "dropout.cu", "embedding.cu", "layer_norm.cu", "losses.cu", "optim.cu", "reduce.cu"),
         "softmax.cu",
     }
