@@ -42,10 +42,11 @@ __all__ = [
 def _rows(name, x):
     """(N, C, ...) as (N', C), and (C,) as (1, C)."""
     expect(hasattr(x, "ndim") and x.ndim > 0, f"{name}: the first argument is (N, C, ...) or (C,)", x)
+    if x.ndim == 2:
+        return x
     if x.ndim == 1:
         return reshape(x, (1, -1))
-    classes = x.shape[1]
-    x = x if x.ndim == 2 else movedim(x, 1, -1)
+    classes, x = x.shape[1], movedim(x, 1, -1)
     return reshape(x, (math.prod(x.shape[:-1]), classes))
 
 
@@ -110,6 +111,8 @@ def _share(losses, target, weight, ignore_index, shape, reduction):
         total = lib.asarray((~ignored).sum(), losses.dtype)
     else:
         total = lib.where(ignored, 0, weight[lib.where(ignored, 0, target)]).sum(dtype=losses.dtype)
+    if lib is np and total != 0:
+        return sum(losses) / float(total)
     # Where every target is ignored the mean is 0 / 0, NaN; its gradient is 0, since nothing counted.
     return sum(losses) / lib.where(total == 0, 1, total) + lib.where(total == 0, np.nan, 0).astype(losses.dtype)
 
