@@ -37,6 +37,7 @@ def test_a_wrong_second_gradient_is_found():
     assert found.gradient < checks.RIGHT < found.second
 
 
+@pytest.mark.kernels
 def test_a_kernel_that_differs_from_its_definition_is_found():
     @minigen.op
     def double(x):
