@@ -28,10 +28,11 @@ v3  scores lie across: a key's row holds its scores with the block's queries. Th
 import numpy as np
 from numba import prange
 
+from .addresses import address, shifted
 from .attention_few import FEW, few_queries
 from .blas import FOUND, single_threaded_blas
 from .compile import inline_sums, kernel
-from .row_tiles import ROWS, WIDTH, address, by_panel, shifted
+from .row_tiles import ROWS, WIDTH, by_panel
 from .vector_math import exp, log, select
 
 F = np.float32

@@ -30,8 +30,8 @@ from functools import lru_cache
 import llvmlite.binding as llvm
 import numpy as np
 from numba import prange, types
-from numba.extending import intrinsic
 
+from .addresses import address, shifted
 from .compile import inline_sums, kernel
 
 SMALL = 262144  # M*N*K up to which OpenBLAS stays on one thread by itself: there np.matmul is the quickest
@@ -126,25 +126,6 @@ if FOUND is not None:
             *(types.voidptr, _integer, types.voidptr, _integer, types.float32, types.voidptr, _integer),
         ),
     )
-
-    @intrinsic
-    def address(typing_context, array):
-        """The address of an array's first element."""
-
-        def code(context, builder, signature, arguments):
-            structure = context.make_array(signature.args[0])(context, builder, arguments[0])
-            return builder.bitcast(structure.data, context.get_value_type(types.voidptr))
-
-        return types.voidptr(array), code
-
-    @intrinsic
-    def shifted(typing_context, pointer, offset):
-        """An address so many bytes further on."""
-
-        def code(context, builder, signature, arguments):
-            return builder.gep(arguments[0], [arguments[1]])
-
-        return types.voidptr(pointer, types.int64), code
 
     @inline_sums
     def step(A):

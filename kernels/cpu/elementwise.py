@@ -18,6 +18,7 @@ import numpy as np
 from numba import prange
 from numpy.lib.stride_tricks import as_strided
 
+from ..strides import is_dense
 from .compile import choose, kernel
 from .layout import are_last, channels_first, inside, outside
 
@@ -30,18 +31,6 @@ def dense(x):
     if x.flags.carray or (x.flags.behaved and is_dense(x)):
         return x
     return np.array(x, order="K")
-
-
-def is_dense(x):
-    """Whether the strides are those of a contiguous array with permuted dimensions."""
-    expected = x.itemsize
-    for stride, size in sorted(zip(x.strides, x.shape)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def flat(x):

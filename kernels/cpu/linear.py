@@ -6,8 +6,9 @@
 Floor: 2 M N K operations forward, 4 M N K in the gradient. Small and middling layers (up to LARGE multiply-adds) are
 what the kernels here are for: there the calls cost as much as the products. Each task forward takes some rows; in the
 gradient some tasks make rows of dx, others dw and db, from the same g, so one start of the threads serves all three.
-A product of depth 1 is no work for BLAS (18 us for 256 x 1 x 64, 2 as a loop). Larger ones are cut into blocks of
-rows, columns and depth by blas.py. The work is cut by the shape alone, so any number of threads gives the same bits.
+A product of depth 1 is no work for BLAS (18 us for 256 x 1 x 64, 2 as a loop). Larger layers go to many_rows.py if
+they have many rows, else to blas.py, which cuts them into blocks of rows, columns and depth. All work is cut by the
+shape alone, so any number of threads gives the same bits.
 """
 
 import math

@@ -18,9 +18,9 @@ Milliseconds on two cores of a Zen 5, forward and gradient, beside blas.py (Open
 import numpy as np
 from numba import prange
 
+from .addresses import address, shifted
 from .compile import kernel
 from .panels import in_panels, multiply
-from .row_tiles import address, shifted
 from .weight_gradient import weight_gradient
 
 F = np.float32

@@ -15,8 +15,9 @@ Sequences are arrays (T, N, D), or (N, T, D) where `swapped`; either is read and
 import numpy as np
 from numba import prange
 
+from .addresses import address, shifted
 from .compile import inline_sums, kernel
-from .row_tiles import WIDTH, address, by_panel, shifted
+from .row_tiles import WIDTH, by_panel
 
 F = np.float32
 PIECE = 256  # rows that a task copies

@@ -27,9 +27,9 @@ see `minigen bench cpu --workload lstm`; PyTorch (oneDNN) takes 1.05 to 1.1 time
 import numpy as np
 from numba import prange
 
+from .addresses import address, shifted
 from .compile import inline, inline_sums, kernel
 from .panels import NO_PANELS, in_panels, multiply, project, sequence_in_panels
-from .row_tiles import address, shifted
 from .vector_math import select, sigmoid, tanh
 from .weight_gradient import rows_a_task
 from .weight_gradient import weight_gradients as weights_backward

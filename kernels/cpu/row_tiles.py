@@ -24,32 +24,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .addresses import shifted
 from .compile import inline_sums
 from .tiles import LANES, ROWS, VECTORS, WIDTH
 from .vector_math import FUSES
 
 UNROLL = 2  # steps along the depth between two looks at the loop's end
-
-
-@intrinsic
-def address(typing_context, array):
-    """The address of an array's first element."""
-
-    def code(context, builder, signature, arguments):
-        structure = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.bitcast(structure.data, context.get_value_type(types.voidptr))
-
-    return types.voidptr(array), code
-
-
-@intrinsic
-def shifted(typing_context, pointer, offset):
-    """An address so many bytes further on."""
-
-    def code(context, builder, signature, arguments):
-        return builder.gep(arguments[0], [arguments[1]])
-
-    return types.voidptr(pointer, types.int64), code
 
 
 @intrinsic

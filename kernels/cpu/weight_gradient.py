@@ -13,9 +13,10 @@ tiles reach; OpenBLAS (SkylakeX core) 158.
 import numpy as np
 from numba import prange
 
+from .addresses import address, shifted
 from .compile import inline_sums, kernel
 from .panels import NO_PANELS, in_panels
-from .row_tiles import ROWS, WIDTH, address, by_panel, pack_strip, shifted
+from .row_tiles import ROWS, WIDTH, by_panel, pack_strip
 
 F = np.float32
 DEPTH = 256  # rows of d and of the matrix that are multiplied at once: they stay in the L2 cache

@@ -6,6 +6,7 @@ elements one after another as they lie in memory. Each thread takes one pack of 
 Floor: each array is read or written once.
 """
 
+from ..strides import is_dense
 from .compile import library, over
 
 BLOCK = 256
@@ -14,18 +15,6 @@ BLOCK = 256
 def dense(x):
     """x itself if its elements lie in memory without gaps, in any order of dimensions; else a copy that does."""
     return x if x.flags.c_contiguous or is_dense(x) else library(x).array(x, order="K")
-
-
-def is_dense(x):
-    """Whether the strides are those of a contiguous array with permuted dimensions."""
-    expected = x.itemsize
-    for stride, size in sorted(zip(x.strides, x.shape)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def like(x, model):

@@ -34,3 +34,16 @@ def adam(library, model, lr=1e-3):
     if library.__name__ == "torch":
         return library.optim.Adam(model.parameters(), lr=lr, fused=True)
     return library.optim.Adam(model.parameters(), lr=lr)
+
+
+def training(optimiser, loss):
+    """The ordinary step, as a user writes it: loss(i) is the loss with the i-th given noise."""
+
+    def step(i):
+        optimiser.zero_grad()
+        found = loss(i)
+        found.backward()
+        optimiser.step()
+        return found.item()
+
+    return step

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, normal, weights_into
+from . import SEED, adam, normal, training, weights_into
 
 BATCH, SIDE, WIDTH, TIME, GROUPS = 16, 32, 32, 128, 8
 
@@ -68,11 +68,4 @@ def build(library):
     x, noise = normal(library, BATCH, 1, SIDE, SIDE), normal(library, BATCH, 1, SIDE, SIDE, seed=SEED + 2)
     t = library.from_numpy(np.random.default_rng(SEED + 3).integers(0, 1000, BATCH).astype(np.float32))
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = F.mse_loss(model(x, t), noise)
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(optimiser, lambda i: F.mse_loss(model(x, t), noise)), params

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, weights_into
+from . import SEED, adam, training, weights_into
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, SYMBOLS = 16, 128, 128, 4, 4, 65
 
@@ -45,11 +45,4 @@ def build(library):
     random = np.random.default_rng(SEED + 1)
     x, y = (library.from_numpy(random.integers(0, SYMBOLS, (BATCH, CONTEXT))) for _ in range(2))
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = model(x, y)
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(optimiser, lambda i: model(x, y)), params

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, weights_into
+from . import SEED, adam, training, weights_into
 
 BATCH, STEPS, WIDTH, SYMBOLS = 32, 64, 256, 65
 
@@ -27,11 +27,4 @@ def build(library):
     random = np.random.default_rng(SEED + 1)
     x, y = (library.from_numpy(random.integers(0, SYMBOLS, (BATCH, STEPS))) for _ in range(2))
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = model(x, y)
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(optimiser, lambda i: model(x, y)), params

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, weights_into
+from . import SEED, adam, training, weights_into
 
 BATCH, SIDE, CHANNELS, LAYERS = 16, 28, 32, 7
 
@@ -49,11 +49,6 @@ def build(library):
     x = (np.random.default_rng(SEED + 1).random((BATCH, 1, SIDE, SIDE)) < 0.5).astype(np.float32)
     x = library.from_numpy(x)
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(model(x), x, reduction="sum") / BATCH
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(
+        optimiser, lambda i: F.binary_cross_entropy_with_logits(model(x), x, reduction="sum") / BATCH
+    ), params

@@ -1,6 +1,6 @@
 """RealNVP in two dimensions: 8 couplings, each with a network of 1-64-64-2 for scale and shift; batch 256."""
 
-from . import adam, normal, weights_into
+from . import adam, normal, training, weights_into
 
 BATCH, HIDDEN, COUPLINGS = 256, 64, 8
 
@@ -34,11 +34,4 @@ def build(library):
     optimiser = adam(library, model)
     x = normal(library, BATCH, 2)
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = model(x)
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(optimiser, lambda i: model(x)), params

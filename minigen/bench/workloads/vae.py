@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, weights_into
+from . import SEED, adam, training, weights_into
 
 BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 
@@ -36,11 +36,4 @@ def build(library):
     x = library.from_numpy(random.random((BATCH, PIXELS)).astype(np.float32))
     noises = [library.from_numpy(random.standard_normal((BATCH, LATENT)).astype(np.float32)) for _ in range(20)]
 
-    def step(i):
-        optimiser.zero_grad()
-        loss = model(x, None if i is None else noises[i])
-        loss.backward()
-        optimiser.step()
-        return loss.item()
-
-    return step, params
+    return training(optimiser, lambda i: model(x, None if i is None else noises[i])), params
