@@ -7,8 +7,8 @@ Floor: 2 M N K operations forward, 4 M N K in the gradient. Small and middling l
 what the kernels here are for: there the calls cost as much as the products. Each task forward takes some rows; in the
 gradient some tasks make rows of dx, others dw and db, from the same g, so one start of the threads serves all three.
 A product of depth 1 is no work for BLAS (18 us for 256 x 1 x 64, 2 as a loop). Larger layers go to many_rows.py if
-they have many rows, else to blas.py, which cuts them into blocks of rows, columns and depth. All work is cut by the
-shape alone, so any number of threads gives the same bits.
+they have many rows, else to few_rows.py forward and to blas.py, which cuts them into blocks of rows, columns and depth.
+Up to eight rows are one_row.py's. All work is cut by the shape alone, so any number of threads gives the same bits.
 """
 
 import math
@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import prange
 
-from . import blas, many_rows
+from . import blas, few_rows, many_rows, one_row
 from .blas import FOUND, SMALL, gemm_nn, gemm_nt, gemm_tn, single_threaded_blas
 from .compile import kernel
 from .reduce import sum_leading
@@ -91,8 +91,10 @@ def linear(x, w, b=None):
     rows = x if x.ndim == 2 else x.reshape(n, inputs)
     if work == 0:
         y = rows @ w.T if b is None else rows @ w.T + b
+    elif n <= one_row.MOST and w.flags.c_contiguous:
+        y = one_row.linear(*map(np.ascontiguousarray, (rows, w, NONE if b is None else b)))
     elif is_large(n, work):
-        y = (many_rows if has_many_rows(n, w) else blas).linear(rows, w, b)
+        y = (many_rows if has_many_rows(n, w) else few_rows if has_some_rows(n, w) else blas).linear(rows, w, b)
     else:
         y = np.empty((n, outputs), F)
         arguments = *map(np.ascontiguousarray, (rows, w, NONE if b is None else b)), y
@@ -132,6 +134,11 @@ def linear_gradient(g, x, w, needs=(True, True, True), into=(None, None, None)):
 def has_many_rows(n, w):
     """Whether tiles are quicker than BLAS: w is put into panels, which many rows must share, and none too ragged."""
     return n >= many_rows.FEWEST and min(w.shape) >= many_rows.NARROWEST
+
+
+def has_some_rows(n, w):
+    """Whether tiles are quicker forward: it is the rows that are put into panels then."""
+    return n >= few_rows.FEWEST and min(w.shape) >= many_rows.NARROWEST
 
 
 def room(into, parts, shape):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba")
-from minigen.kernels.cpu import many_rows, panels, weight_gradient
+from minigen.kernels.cpu import few_rows, many_rows, panels, weight_gradient
 
 random = np.random.default_rng(0)
 SHAPES = [(1, 1, 1), (2, 3, 5), (7, 9, 33), (8, 4, 32), (65, 17, 40), (130, 70, 64), (300, 260, 31), (13, 600, 96)]
@@ -26,15 +26,16 @@ def double(*arrays):
     return [a.astype(np.float64) for a in arrays]
 
 
+@pytest.mark.parametrize("rows", [few_rows, many_rows])
 @pytest.mark.parametrize("M, K, N", SHAPES)
-def test_linear(M, K, N):
+def test_linear(M, K, N, rows):
     x, w, b = normal(M, K), normal(N, K), normal(N)
-    close(many_rows.linear(x, w, b), double(x)[0] @ double(w)[0].T + b, K)
-    close(many_rows.linear(x, w), double(x)[0] @ double(w)[0].T, K)
+    close(rows.linear(x, w, b), double(x)[0] @ double(w)[0].T + b, K)
+    close(rows.linear(x, w), double(x)[0] @ double(w)[0].T, K)
     wide = np.repeat(x, 2, axis=1)
-    assert many_rows.linear(wide[:, ::2], w).tobytes() == many_rows.linear(x, w).tobytes()
-    assert many_rows.linear(wide[:, :K], w).tobytes() == many_rows.linear(wide[:, :K].copy(), w).tobytes()
-    assert many_rows.linear(x, np.asfortranarray(w)).tobytes() == many_rows.linear(x, w).tobytes()
+    assert rows.linear(wide[:, ::2], w).tobytes() == rows.linear(x, w).tobytes()
+    assert rows.linear(wide[:, :K], w).tobytes() == rows.linear(wide[:, :K].copy(), w).tobytes()
+    assert rows.linear(x, np.asfortranarray(w)).tobytes() == rows.linear(x, w).tobytes()
 
 
 @pytest.mark.parametrize("M, K, N", SHAPES)
@@ -85,6 +86,9 @@ def test_nothing_is_written_beside_the_result(M, K, N):
     many_rows.rows_through(x, panels.in_panels(w.T), np.zeros(N, np.float32), memory[1:-1])
     assert (memory[0] == 7).all() and (memory[-1] == 7).all()
     assert memory[1:-1].tobytes() == many_rows.linear(x, w).tobytes()
+    memory[1:-1] = 0
+    few_rows.rows_turned(x, w, np.zeros(N, np.float32), memory[1:-1], np.empty((3, K, few_rows.WIDTH), np.float32))
+    assert (memory[0] == 7).all() and (memory[-1] == 7).all()
 
 
 def test_an_element_does_not_depend_on_its_place():
@@ -92,6 +96,7 @@ def test_an_element_does_not_depend_on_its_place():
     y, gw = many_rows.linear(x, w), many_rows.linear_gradient(g, x, w)[1]
     for few in (slice(0, 1), slice(3, 8), slice(64, 73), slice(190, 200)):
         assert many_rows.linear(x[few], w).tobytes() == y[few].tobytes()
+        assert few_rows.linear(x[few], w).tobytes() == few_rows.linear(x, w)[few].tobytes()
     for some in (slice(0, 1), slice(5, 41), slice(33, 70)):
         assert many_rows.linear(x, w[some]).tobytes() == np.ascontiguousarray(y[:, some]).tobytes()
         assert weight_gradient.weight_gradient(g[:, some], x)[0].tobytes() == gw[some].tobytes()
@@ -109,13 +114,13 @@ from minigen.kernels.cpu import tiles
 if len(sys.argv) > 1:
     tiles.LANES, tiles.VECTORS, tiles.ROWS = map(int, sys.argv[1:])
     tiles.WIDTH = tiles.LANES * tiles.VECTORS
-from minigen.kernels.cpu import attention, many_rows
+from minigen.kernels.cpu import attention, few_rows, many_rows
 random = np.random.default_rng(0)
 digest = hashlib.sha256()
 for M, K, N in ((65, 17, 40), (130, 70, 64), (9, 33, 31)):
     x, w, b, g = (random.standard_normal(s, dtype=np.float32) for s in ((M, K), (N, K), N, (M, N)))
-    found = many_rows.linear(x, w, b), *many_rows.linear_gradient(g, x, w)
-    for a, e in zip(found, (x @ w.T + b, g @ w, g.T @ x, g.sum(0))):
+    found = few_rows.linear(x, w, b), many_rows.linear(x, w, b), *many_rows.linear_gradient(g, x, w)
+    for a, e in zip(found, (x @ w.T + b, x @ w.T + b, g @ w, g.T @ x, g.sum(0))):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4)
         digest.update(a.tobytes())
 q, k, v, g = random.standard_normal((4, 2, 3, 70, 24), dtype=np.float32)
@@ -126,7 +131,7 @@ p /= p.sum(-1, keepdims=True)
 np.testing.assert_allclose(y, p @ v, rtol=1e-4, atol=1e-5)
 d = p * (g @ v.swapaxes(2, 3) - (g * y).sum(-1, keepdims=True)) * 0.2
 expected = d @ k, d.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ g
-for a, e in zip(attention.attention_gradient(g, q, k, v, None, None, logs, 0.2, True), expected):
+for a, e in zip(attention.attention_gradient(g, q, k, v, None, None, y, logs, 0.2, True), expected):
     np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5)
     digest.update(np.ascontiguousarray(a).tobytes())
 print(digest.hexdigest())
