@@ -69,6 +69,10 @@ class DownloadError(DataError):
     """Data that cannot be fetched, or that is not what was promised."""
 
 
+class CaptureError(MinigenError, RuntimeError):
+    """A step that cannot be captured, or that is no longer the one that was."""
+
+
 class DistributedError(MinigenError, RuntimeError):
     """Processes that do not work together: one is missing, hangs, or does something else."""
 

@@ -25,6 +25,7 @@ import threading
 
 import numpy as np
 
+from . import device as devices
 from . import kernels
 from .device import device_of, library, xp
 from .errors import ArgumentError, DtypeError, ShapeError, expect
@@ -35,6 +36,7 @@ WORD = U(0xFFFFFFFF)
 MULTIPLIERS = U(0xD2511F53), U(0xCD9E8D57)  # of the 32-bit words, from the paper's table 2
 KEY_STEPS = 0x9E3779B9, 0xBB67AE85  # added to the key each round: the golden ratio and sqrt(3) - 1
 ROUNDS = 10
+drawn = None  # called before anything is drawn, by who must know: a capture
 
 
 class Generator:
@@ -76,6 +78,8 @@ class Generator:
             state,
             error=ArgumentError,
         )
+        if drawn is not None:
+            drawn()
         self.seed, self.stream, self.counter = (
             _integer(state[name], name) % 2**64 for name in ("seed", "stream", "counter")
         )
@@ -95,10 +99,17 @@ class Generator:
         return child
 
     def reserve(self, words):
-        """Take enough blocks for so many 32-bit words. Returns (seed, stream, first block), for kernels that draw."""
+        """Take enough blocks for so many 32-bit words. Returns (seed, stream, first block), for kernels that draw.
+
+        In a step that is captured on the GPU the first block is a pair: so many after the number in a device array.
+        """
+        if drawn is not None:
+            drawn()
         with self._lock:
             first = self.counter
             self.counter = (first + -(-words // 4)) % 2**64
+        if devices.capturing is not None:
+            first = devices.capturing.place(self, first)
         return self.seed, self.stream, first
 
     def bits(self, n, device="cpu"):
@@ -214,7 +225,9 @@ def philox(seed, stream, first, n, lib=np):
     A round multiplies two of the counter's four words by constants and mixes the products' upper halves
     with the others and the key; a block is ten rounds.
     """
-    blocks = lib.arange(-(-n // 4), dtype=U) + U(first)
+    offset, place = first if type(first) is tuple else (first, None)
+    blocks = lib.arange(-(-n // 4), dtype=U) + U(offset)
+    blocks = blocks if place is None else blocks + place
     c0, c1 = blocks & WORD, blocks >> U(32)
     c2, c3 = lib.full_like(blocks, stream & 0xFFFFFFFF), lib.full_like(blocks, stream >> 32)
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
@@ -300,6 +313,8 @@ _patience = 1_000_000  # numbers that the array code draws before it is worth a 
 
 def _kernel(device, n):
     global _patience
+    if devices.capturing is not None:
+        devices.capturing.draws_on(device)
     if device != "cpu":
         return kernels.find(library(device).empty(0, F), "random")
     if _patience > 0:

@@ -7,7 +7,7 @@ functions of `minigen.ops`, put here by one list: `ops/methods.py`.
 
 import numpy as np
 
-from .device import device_of, is_array, library, to_device, xp
+from .device import FLOATS, device_of, is_array, library, to_device, xp
 from .errors import ArgumentError, DtypeError, GradientError
 
 float16, float32, float64 = np.dtype("float16"), np.dtype("float32"), np.dtype("float64")
@@ -15,14 +15,36 @@ uint8, int8, int16 = np.dtype("uint8"), np.dtype("int8"), np.dtype("int16")
 int32, int64, bool_ = np.dtype("int32"), np.dtype("int64"), np.dtype("bool")
 
 
+def floating_dtype(name):
+    """The NumPy dtype of a floating type's name. Raises DtypeError for bfloat16 where ml_dtypes is not installed."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DtypeError(
+            "bfloat16 needs the package ml_dtypes, which is not installed (CuPy brings it)\n  pip install ml_dtypes"
+        ) from None
+    use_bfloat16()
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def use_bfloat16():
+    """Tell the engine that there are numbers of this type from now on: see autograd/bfloat16.py."""
+    from .autograd import modes
+
+    modes.use_bfloat16()
+
+
 class Clock:
     """Counts nodes and in-place writes on one scale, so that a write can be seen to be later than a node."""
 
-    __slots__ = ("now", "last_write", "writes")
+    __slots__ = ("last_write", "now", "reader", "writes")
 
     def __init__(self):
         self.now = 0
         self.last_write = 0
+        self.reader = None  # called with "item()" or its like before numbers leave a tensor: a capture must know
         self.writes = {}  # id of the memory that was written -> (when, a weak reference that keeps the id true)
 
 
@@ -47,6 +69,12 @@ def wrote(array):
     clock.writes[key] = clock.now, weakref.ref(memory, lambda _: clock.writes.pop(key, None))
 
 
+def reads(what):
+    """Say that numbers of an array are about to steer the program: a capture must know."""
+    if clock.reader is not None:
+        clock.reader(what)
+
+
 class Tensor:
     """An array that remembers how it was computed.
 
@@ -67,11 +95,13 @@ class Tensor:
             data = data.data
         elif not is_array(data):
             data = _array(data)
-        if requires_grad and data.dtype.kind != "f":
+        if requires_grad and data.dtype.kind not in FLOATS:
             raise DtypeError(
                 f"requires_grad=True on a tensor of {data.dtype}: only floating-point numbers have gradients\n"
                 f"  write x.float() first"
             )
+        if data.dtype.kind == "V":
+            use_bfloat16()
         self.data = data
         self.requires_grad = requires_grad
         self.grad = None
@@ -120,7 +150,7 @@ class Tensor:
         return self.data.itemsize
 
     def is_floating_point(self):
-        return self.data.dtype.kind == "f"
+        return self.data.dtype.kind in FLOATS
 
     def is_contiguous(self):
         return bool(self.data.flags.c_contiguous)
@@ -139,9 +169,11 @@ class Tensor:
                 f"item: a tensor of shape {self.shape} has {self.data.size} numbers, not one\n"
                 f"  write x.tolist(), or reduce it first: x.mean().item()"
             )
+        reads("item()")
         return self.data.item()
 
     def tolist(self):
+        reads("tolist()")
         return self.data.tolist()
 
     def numpy(self):
@@ -150,6 +182,7 @@ class Tensor:
             raise GradientError("numpy: this tensor is part of a graph\n  write x.detach().numpy()")
         if self.device != "cpu":
             raise GradientError("numpy: this tensor is on the GPU\n  write x.cpu().numpy()")
+        reads("numpy()")
         return self.data
 
     def __array__(self, dtype=None, copy=None):
@@ -171,7 +204,7 @@ class Tensor:
             raise GradientError(
                 "requires_grad_(False): only a leaf can stop wanting its gradient\n  write x = x.detach()"
             )
-        if requires_grad and self.data.dtype.kind != "f":
+        if requires_grad and self.data.dtype.kind not in FLOATS:
             raise DtypeError(f"requires_grad_: a tensor of {self.dtype} has no gradient\n  write x.float() first")
         self.requires_grad = requires_grad
         return self
@@ -191,6 +224,7 @@ class Tensor:
             raise ArgumentError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous\n  write (x > 0).any() or .all()"
             )
+        reads("the truth of a tensor")
         return bool(self.data)
 
     def __float__(self):
@@ -211,6 +245,7 @@ class Tensor:
         return id(self)
 
     def __repr__(self):
+        reads("printing")
         numbers = self.data if self.device == "cpu" else self.data.get()
         text = np.array2string(numbers, precision=4, separator=", ", prefix="tensor(", threshold=200)
         notes = [] if self.dtype in (float32, int64, bool_) else [f"dtype={self.dtype}"]

@@ -37,12 +37,14 @@ when the forward answers NotImplemented (no kernel for this array), and differen
 from ..device import xp
 from ..errors import ArgumentError, DtypeError, GradientError, ShapeError
 from ..tensor import Tensor, value, wrap
+from . import modes
 from .graph import Node
 from .hooks import HookHandle, register_hook, retain_grad
 from .modes import detect_anomaly, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .op import Binary, Op, op
 from .promotion import check_dim, promote
 from .recompute import checkpoint
+from .tape import action
 from .walk import Walk, accumulate, sum_to
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Op",
     "Walk",
     "accumulate",
+    "action",
     "backward",
     "check_dim",
     "checkpoint",
@@ -132,7 +135,7 @@ def _root_gradient(tensor, gradient, name, create_graph=False):
                 f"{name}: a gradient starts from one number, this tensor has shape {tensor.shape}\n"
                 f"  write x.sum().backward() or x.mean().backward(), or give the gradient: x.backward(g)"
             )
-        g = xp(tensor.data).ones_like(tensor.data)
+        g = _ones_like(tensor.data)
         return wrap(g) if create_graph else g
     g = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     if g.shape != tensor.shape:
@@ -142,6 +145,12 @@ def _root_gradient(tensor, gradient, name, create_graph=False):
     if g.dtype != tensor.dtype:  # a rule, and its kernel, counts on the type of its output
         g = g.to(tensor.dtype)
     return g if create_graph else g.data
+
+
+def _ones_like(array):
+    if modes.tape is not None:
+        return modes.tape.perform(_ones_like, array)
+    return xp(array).ones_like(array)
 
 
 def __getattr__(name):

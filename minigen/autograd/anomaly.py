@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import NonFiniteError
 from ..tensor import value
 
 
 def check_forward(name, y, arrays):
     for out in y if isinstance(y, tuple) else (y,):
-        if out.dtype.kind == "f" and bool(xp(out).isnan(out).any()):
-            fed = any(is_array(x) and x.dtype.kind == "f" and bool(xp(x).isnan(x).any()) for x in arrays)
+        if out.dtype.kind in FLOATS and bool(xp(out).isnan(out).any()):
+            fed = any(is_array(x) and x.dtype.kind in FLOATS and bool(xp(x).isnan(x).any()) for x in arrays)
             raise NonFiniteError(
                 f"{name}: its result of shape {out.shape} has a NaN"
                 + ("; an input had one already" if fed else ", though its inputs had none")
@@ -42,7 +42,7 @@ def _call_site(trace):
 
 
 def _range(x):
-    if x.size == 0 or x.dtype.kind != "f":
+    if x.size == 0 or x.dtype.kind not in FLOATS:
         return f"{x.shape}"
     with np.errstate(all="ignore"):
         return f"{x.shape} from {x.min():.3g} to {x.max():.3g}"

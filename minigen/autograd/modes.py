@@ -1,5 +1,6 @@
-"""Whether ops record, for this thread: `no_grad`, `enable_grad`; whether NaNs are hunted: `detect_anomaly`; and who
-watches gradients arrive at the leaves."""
+"""Whether ops record, for this thread: `no_grad`, `enable_grad`; in what types of number they compute: `amp.autocast`;
+whether NaNs are hunted: `detect_anomaly`; who watches gradients arrive at the leaves; and whether a step is written
+down to be run again: `tape`."""
 
 import contextlib
 import threading
@@ -7,11 +8,16 @@ import threading
 
 class Mode(threading.local):
     recording = True
+    autocast = None  # gives an op its arguments in the types to compute in: a region of amp/autocast.py
 
 
 mode = Mode()
 anomaly = False  # read by every op, so for all threads at once
 watcher = None  # .begin(roots) before a backward pass, .arrived(leaf) after each addition to a leaf's gradient
+tape = None  # a Tape (tape.py) that writes down what a step computes
+autocasting = 0  # how many blocks of `autocast` are entered, in all threads
+bfloat16 = False  # whether there are numbers of this type, which ops must keep: see bfloat16.py
+watched = False  # whether `anomaly`, `tape`, `autocasting` or `bfloat16` is set: what ops ask
 
 
 class Recording(contextlib.ContextDecorator):
@@ -59,8 +65,46 @@ class detect_anomaly(contextlib.ContextDecorator):
     def __enter__(self):
         global anomaly
         self.before, anomaly = anomaly, True
+        _watch()
         return self
 
     def __exit__(self, *_):
         global anomaly
         anomaly = self.before
+        _watch()
+
+
+def use_tape(new):
+    """Write down what follows on this Tape (None: no more). Returns the one before."""
+    global tape
+    before, tape = tape, new
+    _watch()
+    return before
+
+
+def use_autocast(region, entered):
+    """Let this thread's ops compute in the types that `region` gives (None: as they are). Returns the one before.
+
+    entered  1 on entering a block, -1 on leaving it
+    """
+    global autocasting
+    before, mode.autocast = mode.autocast, region
+    with _lock:
+        autocasting += entered
+        _watch()
+    return before
+
+
+def use_bfloat16():
+    """There are numbers of this type from now on."""
+    global bfloat16
+    bfloat16 = True
+    _watch()
+
+
+def _watch():
+    global watched
+    watched = anomaly or tape is not None or autocasting > 0 or bfloat16
+
+
+_lock = threading.Lock()

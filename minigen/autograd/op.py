@@ -8,7 +8,7 @@ import traceback
 import numpy as np
 
 from .. import kernels
-from ..device import is_array
+from ..device import FLOATS, is_array
 from ..errors import (
     ArgumentError,
     DimError,
@@ -23,6 +23,7 @@ from ..errors import (
 from ..tensor import Tensor, value, wrap
 from . import modes
 from .anomaly import check_forward
+from .bfloat16 import kept, watch, widened
 from .graph import edge, new_node, reconnect
 from .promotion import promote
 
@@ -122,6 +123,9 @@ class Op:
             return self._call_variadic(args, kwargs)
         if kwargs or len(args) != self.arity:
             args = self._bind(args, kwargs)
+        watched = modes.watched
+        if watched and mode.autocast is not None:
+            args = mode.autocast.arguments(self, args)
         arrays = []
         edges = []
         mask = any_tensor = 0
@@ -150,6 +154,8 @@ class Op:
             raise self._explained(fault, arrays) from None
         if y is NotImplemented:
             return self._by_definition(args)
+        if watched and modes.bfloat16:
+            y = kept(self, arrays, y)
         if not any_tensor:
             if type(arrays[0]) is not ndarray and not any([is_array(x) or isinstance(x, NUMBERS) for x in arrays]):
                 raise DtypeError(f"{self.name}: takes a tensor, got {describe(args[0])}\n  write minigen.tensor(...)")
@@ -162,21 +168,23 @@ class Op:
             y, extras = (y[0], y[1:]) if self.outputs == 1 else (tuple(y[: self.outputs]), y[self.outputs :])
             arrays.append(y)
             arrays.extend(extras)
-        if modes.anomaly:
-            check_forward(self.name, y, arrays[: self.arity])
+        if watched:
+            self._watch(args, arrays)
         if not mask or not self.differentiable or not mode.recording:
             return wrap(y) if self.outputs == 1 else tuple([wrap(a) for a in y])
         plan = self._plans.get(mask) or self._plan(mask)
         saved = [keep(arrays) for _, _, keep in plan]
         node = new_node(self, edges, y.shape if self.outputs == 1 else [a.shape for a in y], plan, saved, mask)
-        if modes.anomaly:
-            node.trace = traceback.extract_stack(limit=12)
+        if watched:
+            _watch_node(node, arrays)
         if self.outputs == 1:
             return wrap(y, node)
-        return tuple([wrap(a, node, i) if a.dtype.kind == "f" else wrap(a) for i, a in enumerate(y)])
+        return tuple([wrap(a, node, i) if a.dtype.kind in FLOATS else wrap(a) for i, a in enumerate(y)])
 
     def _call_variadic(self, tensors, kwargs):
         """An op over any number of arrays (`cat`): the parameters after them are keywords; one rule for all."""
+        if modes.watched and mode.autocast is not None:
+            tensors = mode.autocast.arguments(self, tensors)
         arrays = [value(x) for x in tensors]
         mask = sum(1 << i for i, x in enumerate(tensors) if isinstance(x, Tensor) and x.requires_grad)
         try:
@@ -185,6 +193,8 @@ class Op:
             raise self._explained(fault, arrays) from None
         if not any(isinstance(x, Tensor) for x in tensors):
             return y
+        if modes.tape is not None:
+            modes.tape.variadic(self, arrays, kwargs, y)
         if not (mask and mode.recording and self.rules):
             return wrap(y)
         rule, sources = self.rules[None]
@@ -208,7 +218,7 @@ class Op:
         """Element-wise operands of one type. Python numbers and NumPy constants take the tensor's; see `promote`."""
         a, b = arrays[0], arrays[1]
         array, number = (a, b) if type(a) is ndarray else (b, a)
-        if type(array) is ndarray and array.dtype.kind == "f" and (type(number) is float or type(number) is int):
+        if type(array) is ndarray and array.dtype.kind in FLOATS and (type(number) is float or type(number) is int):
             return arrays
         return promote(self.name, arrays)
 
@@ -241,10 +251,23 @@ class Op:
         )
         return kind(f"{self.name}: cannot take {shown}\n  {fault}")
 
+    def _watch(self, args, values):
+        """For detect_anomaly and a tape: the op was called with `args`; `values` are [*arguments, y, *saves]."""
+        if modes.anomaly:
+            check_forward(self.name, values[self.arity], values[: self.arity])
+        if modes.tape is not None:
+            modes.tape.forward(self, args, values)
+
     def _by_definition(self, args):
         if self.define is None:
             raise DtypeError(f"{self.name}: no kernel takes {', '.join(describe(x) for x in args)}")
-        return self.define(*args)
+        if mode.autocast is not None:
+            return mode.autocast.defined(self, args)
+        return self.defined(*args)
+
+    def defined(self, *args):
+        """What the definition gives."""
+        return widened(self.define, args) if modes.bfloat16 else self.define(*args)
 
     # Going back
 
@@ -254,20 +277,22 @@ class Op:
             return self._backward_variadic(node, g, walk)
         if not self.rules or (not self.composed and (walk.create_graph or not kernels.enabled())):
             return self._backward_by_definition(node, g, walk, wanted)
-        found = []
+        found, tape = [], modes.tape if not walk.create_graph else None
         for (index, rule, _), saved in zip(node.plan, node.saved):
             if index == -1 or (index is not None and not wanted >> index & 1):
                 continue
             sources = self.rules[index][1]
             if walk.create_graph:
                 saved = sources.as_tensors(saved, node, self.arity)
+            asked = {}
             if sources.wants_needs:
-                asked = {"needs": tuple([bool(wanted >> i & 1) for i in range(self.arity)])}
+                asked["needs"] = tuple([bool(wanted >> i & 1) for i in range(self.arity)])
                 if sources.wants_into:
                     asked["into"] = tuple([walk.room(where) for where in node.edges])
+            if tape is None:
                 result = rule(g, *saved, **asked)
             else:
-                result = rule(g, *saved)
+                result = tape.rule(node, index, rule, sources, g, saved, asked)
             if index is not None:
                 found.append((index, result))
             else:
@@ -282,12 +307,14 @@ class Op:
                 saved["xs"] = tuple(reconnect(x, e) for x, e in zip(saved["xs"], node.edges))
             if "y" in saved:
                 saved["y"] = wrap(saved["y"], node)
+        elif modes.tape is not None:
+            return list(enumerate(modes.tape.variadic_rule(node, rule, g, saved)))
         return list(enumerate(rule(g, **saved)))
 
     def _backward_by_definition(self, node, g, walk, wanted):
         """Recompute the op from its definition, recording, and differentiate that."""
         arguments = [reconnect(x, e) if is_array(x) else x for x, e in zip(node.saved[-1], node.edges)]
-        return walk.differentiate(self.define, arguments, g, wanted)
+        return walk.differentiate(self.defined, arguments, g, wanted)
 
     def __repr__(self):
         return f"<op {self.name}({', '.join(self.names)})>"
@@ -297,6 +324,9 @@ class Binary(Op):
     """An element-wise op of two operands. Programs call these most, so the general call is written out for two."""
 
     def __call__(self, a, b):
+        watched = modes.watched
+        if watched and mode.autocast is not None:
+            a, b = mode.autocast.arguments(self, (a, b))
         x = a.data if (tensor_a := type(a) is Tensor or isinstance(a, Tensor)) else a
         y = b.data if (tensor_b := type(b) is Tensor or isinstance(b, Tensor)) else b
         if type(x) is not ndarray or type(y) is not ndarray or x.dtype is not y.dtype:
@@ -305,12 +335,14 @@ class Binary(Op):
             out = self.forward(x, y)
         except FAULTS as fault:
             raise self._explained(fault, (x, y)) from None
+        if watched and modes.bfloat16:
+            out = kept(self, (x, y), out)
         if not tensor_a and not tensor_b:
             return out
         if type(out) is not ndarray and isinstance(out, np.generic):
             out = np.asarray(out)
-        if modes.anomaly:
-            check_forward(self.name, out, (x, y))
+        if watched:
+            self._watch((a, b), (x, y, out))
         mask = 0
         from_a = from_b = None
         if tensor_a and a.requires_grad:
@@ -324,9 +356,18 @@ class Binary(Op):
         plan = self._plans.get(mask) or self._plan(mask)
         values = x, y, out
         node = new_node(self, (from_a, from_b), out.shape, plan, [keep(values) for _, _, keep in plan], mask)
-        if modes.anomaly:
-            node.trace = traceback.extract_stack(limit=12)
+        if watched:
+            _watch_node(node, values)
         return wrap(out, node)
+
+
+def _watch_node(node, values):
+    if modes.anomaly:
+        node.trace = traceback.extract_stack(limit=12)
+    if modes.tape is not None:
+        modes.tape.node(node, values)
+    if modes.bfloat16:
+        watch(node, values[node.op.arity])
 
 
 class _Sources:

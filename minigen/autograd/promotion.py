@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..device import is_array
+from ..device import FLOATS, is_array
 from ..errors import DimError, DtypeError, describe
 
 
@@ -17,7 +17,7 @@ def promote(name, arrays):
         if isinstance(first, np.generic) or isinstance(second, np.generic):  # 0-d arrays inside gradient rules
             return arrays
         raise DtypeError(f"{name}: {describe(first)} and {describe(second)}: one of them must be a tensor")
-    floats = [x.dtype for x in kinds if x.dtype.kind == "f"]
+    floats = [x.dtype for x in kinds if x.dtype.kind in FLOATS]
     scalars = [x for x in (first, second) if not is_array(x)]
     for x in scalars:
         if not isinstance(x, (bool, int, float, np.generic)):
@@ -26,12 +26,12 @@ def promote(name, arrays):
             )
     if floats and len({*floats}) > 1:
         wide = max(floats, key=lambda dtype: dtype.itemsize)
-        if all(x.ndim and x.dtype.kind == "f" for x in kinds):
+        if all(x.ndim and x.dtype.kind in FLOATS for x in kinds):
             raise DtypeError(
                 f"{name}: {describe(first)} and {describe(second)} are of two types\n"
                 f"  write x.float() or x.double() on one of them: minigen never widens silently"
             )
-        target = next((x.dtype for x in kinds if x.ndim and x.dtype.kind == "f"), wide)
+        target = next((x.dtype for x in kinds if x.ndim and x.dtype.kind in FLOATS), wide)
     elif floats:
         target = floats[0]
     elif any(isinstance(x, (float, np.floating)) for x in scalars):
@@ -40,6 +40,9 @@ def promote(name, arrays):
         target = None
     if target is None:  # integers and booleans: NumPy's own rule is PyTorch's
         return [x.item() if isinstance(x, np.generic) else x for x in (first, second)] + list(arrays[2:])
+    if target.kind == "V":  # beside a Python number array libraries would widen bfloat16
+        first, second = [target.type(x) if not is_array(x) else x for x in (first, second)]
+        return [first.astype(target, copy=False), second.astype(target, copy=False), *arrays[2:]]
     return [
         x.astype(target, copy=False) if is_array(x) else x.item() if isinstance(x, np.generic) else x
         for x in (first, second)

@@ -1,6 +1,7 @@
 """The walk back through the graph, newest node first."""
 
 import heapq
+import operator
 import sys
 
 from ..device import xp
@@ -70,6 +71,8 @@ class Walk:
             self.reach = _reaching(roots, self.leaves, self.stops)
         if modes.watcher is not None and self.targets is None:
             modes.watcher.begin(roots)
+            if modes.tape is not None:
+                modes.tape.refuse("gradients are sent to other processes as they arrive")
         recording = Recording(self.create_graph)
         with recording:
             for y, g in roots:
@@ -100,7 +103,7 @@ class Walk:
             return
         if clock.last_write > node.order:
             check_unwritten(node)
-        if node.op.simple and not self.create_graph and not modes.anomaly:
+        if node.op.simple and not self.create_graph and not (modes.watched and (modes.anomaly or modes.tape)):
             for (i, rule, _), saved in zip(node.plan, node.saved):
                 if wanted >> i & 1:
                     self._send(edges[i], rule(g, *saved))
@@ -125,7 +128,7 @@ class Walk:
             key = -where.order
             pending = self.pending
             if key in pending:
-                pending[key] = where, pending[key][1] + g
+                pending[key] = where, _plus(pending[key][1], g)
             else:
                 pending[key] = where, g
                 heapq.heappush(self.heap, key)
@@ -141,23 +144,21 @@ class Walk:
                 self.pending[key] = node, [None] * node.op.outputs
                 heapq.heappush(self.heap, key)
             gs = self.pending[key][1]
-            gs[slot] = g if gs[slot] is None else gs[slot] + g
+            gs[slot] = g if gs[slot] is None else _plus(gs[slot], g)
         else:
             if g.shape != where.data.shape:
                 g = sum_to(g, where.data.shape)
             if where.hooks and (self.targets is None or id(where) in self.leaves):
                 waiting = self.hooked.get(id(where))
-                self.hooked[id(where)] = [where, g if waiting is None else waiting[1] + g]
+                self.hooked[id(where)] = [where, g if waiting is None else _plus(waiting[1], g)]
             else:
                 self._arrive(where, g)
 
     def room(self, where):
         """Where the gradient of a leaf may be written at once: its optimiser's memory for it, if that is free."""
-        if not isinstance(where, Tensor) or where.buffer is None or where.hooks or where.grad is not None:
+        if not isinstance(where, Tensor) or self.targets is not None or self.create_graph:
             return None
-        if self.targets is not None or self.create_graph or sys.getrefcount(where.buffer) > 2:  # see `accumulate`
-            return None
-        return where.buffer
+        return free_memory(where)
 
     def _arrive(self, leaf, g):
         """A leaf receives a gradient."""
@@ -165,11 +166,14 @@ class Walk:
             places = self.leaves.get(id(leaf))
             if places is not None:
                 for i in places:
-                    self.results[i] = g if self.results[i] is None else self.results[i] + g
+                    self.results[i] = g if self.results[i] is None else _plus(self.results[i], g)
             elif self.outer is not None:
                 self.outer._send(leaf, g)
         else:
-            accumulate(leaf, g)
+            if modes.tape is None:
+                accumulate(leaf, g)
+            else:
+                modes.tape.arrived(leaf, g)
             if modes.watcher is not None:
                 modes.watcher.arrived(leaf)
 
@@ -231,6 +235,13 @@ def _reaching(roots, leaves, stops):
     return reach
 
 
+def free_memory(leaf):
+    """The memory that an optimiser has for this leaf's gradient, if a rule may write there at once; else None."""
+    if leaf.buffer is None or leaf.hooks or leaf.grad is not None or sys.getrefcount(leaf.buffer) > 2:
+        return None  # the last: someone keeps an older gradient, see `accumulate`
+    return leaf.buffer
+
+
 def accumulate(leaf, g):
     """Add `g` to `leaf.grad`, in memory that is the leaf's own."""
     if isinstance(g, Tensor) and g.requires_grad:  # create_graph: the gradient stays part of the graph
@@ -251,8 +262,16 @@ def accumulate(leaf, g):
         leaf.grad = wrap(xp(g).array(g, dtype=leaf.data.dtype, order="K"))
 
 
+def _plus(a, b):
+    if modes.tape is None or isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a + b
+    return modes.tape.perform(operator.add, a, b)
+
+
 def sum_to(g, shape):
     """Undo broadcasting: sum `g` over the dimensions that were stretched, back to `shape`."""
+    if modes.tape is not None and not isinstance(g, Tensor):
+        return modes.tape.perform(sum_to, g, shape)
     lead = g.ndim - len(shape)
     dims = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
     if dims:

@@ -18,7 +18,8 @@ import math
 
 import numpy as np
 
-from ..device import to_device
+from ..autograd import action
+from ..device import FLOATS, to_device
 from ..errors import ArgumentError, CheckpointError, DtypeError, MinigenError, describe, misfit, no_tensor
 from ..tensor import Parameter, Tensor, float32, new_library
 from . import hooks, state
@@ -311,6 +312,7 @@ class Module:
             parameter.requires_grad_(requires_grad)
         return self
 
+    @action
     def zero_grad(self, set_to_none=True):
         """Forget the gradients, or fill them with zeros."""
         for parameter in self.parameters():
@@ -345,12 +347,12 @@ class Module:
             elif x is not None:
                 dtype = x
         dtype = None if dtype is None else np.dtype(dtype)
-        if dtype is not None and dtype.kind != "f":
+        if dtype is not None and dtype.kind not in FLOATS:
             raise DtypeError(f"to: parameters must stay floating-point, got {dtype}")
 
         def convert(array):
             array = array if device is None else to_device(array, device)
-            return array.astype(dtype, copy=False) if dtype is not None and array.dtype.kind == "f" else array
+            return array.astype(dtype, copy=False) if dtype is not None and array.dtype.kind in FLOATS else array
 
         return self._convert(convert)
 

@@ -8,7 +8,7 @@ LocalResponseNorm      neighbouring channels (AlexNet)
 """
 
 from ..errors import ArgumentError, ShapeError, expect
-from ..tensor import Tensor, int64, new_library, wrote
+from ..tensor import Tensor, int64, new_library
 from . import functional as F
 from . import init
 from .module import Module, new_parameter
@@ -98,10 +98,9 @@ class _BatchNorm(_WithRunningStatistics):
         self._check(input, self.ndims, self.layout)
         momentum = self.momentum
         if self.training and self.track_running_stats:
-            self.num_batches_tracked.data[...] += 1
-            wrote(self.num_batches_tracked.data)
+            self.num_batches_tracked.add_(1)
             if momentum is None:
-                momentum = 1.0 / int(self.num_batches_tracked.data)
+                momentum = 1.0 / self.num_batches_tracked.item()
         use_batch = self.training or self.running_mean is None
         keep = not self.training or self.track_running_stats
         return F.batch_norm(

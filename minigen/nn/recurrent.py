@@ -8,10 +8,12 @@ projections), with _reverse for the second direction. All start uniform on +-1/s
 
 import math
 
+from ..autograd.modes import mode
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
+from ..ops.creation import zeros
 from ..ops.joining import cat, stack
 from ..ops.recurrent import gru_cell, gru_layer, lstm_cell, lstm_layer, rnn_cell, rnn_layer
-from ..tensor import Tensor, new_library
+from ..tensor import Tensor
 from . import functional as F
 from . import init
 from .module import Module, new_parameter
@@ -111,7 +113,7 @@ class _Recurrent(Module):
         expect(x.ndim in (2, 3), f"{name}: x must have 2 (one sequence) or 3 dimensions", x)
         expect(x.shape[-1] == self.input_size, f"{name}: the last dimension of x must be {self.input_size}", x)
         weight = self.weight_ih_l0
-        if x.dtype != weight.dtype:
+        if x.dtype != weight.dtype and mode.autocast is None:
             raise DtypeError(
                 f"{name} input dtype {x.dtype} does not match weight dtype {weight.dtype}\n"
                 f"  Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
@@ -121,8 +123,7 @@ class _Recurrent(Module):
         x = x if batched else x.unsqueeze(batch)
         n, count = x.shape[batch], self.num_layers * self.directions
         if states is None:
-            library = new_library(x.device)
-            states = [Tensor(library.zeros((count, n, size), x.dtype)) for size in sizes]
+            states = [zeros(count, n, size, dtype=x.dtype, device=x.device) for size in sizes]
         else:
             for state, size in zip(states, sizes):
                 wanted = (count, n, size) if batched else (count, size)
@@ -230,7 +231,7 @@ class _Cell(Module):
         expect(x.shape[-1] == self.input_size, f"{name}: the last dimension of x must be {self.input_size}", x)
         wanted = (*x.shape[:-1], self.hidden_size)
         if states is None:
-            states = [Tensor(new_library(x.device).zeros(wanted, x.dtype))] * count
+            states = [zeros(wanted, dtype=x.dtype, device=x.device)] * count
         for state in states:
             expect(isinstance(state, Tensor), f"{name}: a hidden state is a tensor", state, error=DtypeError)
             expect(state.shape == wanted, f"{name}: a hidden state must be {wanted} beside this x", x, state)

@@ -12,8 +12,9 @@ nothing: no op writes over its input.
 import math
 
 from .. import kernels, random
-from ..autograd import check_dim, op
-from ..device import device_of, xp
+from ..autograd import action, check_dim, op
+from ..autograd.modes import mode
+from ..device import FLOATS, device_of, xp
 from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, value
 from .arithmetic import abs, clamp, maximum, minimum, where
@@ -69,11 +70,11 @@ def fused(name):
 
 
 def floating(name, *inputs):
-    """Raise DtypeError unless the inputs are tensors of one floating type."""
+    """Raise DtypeError unless the inputs are tensors of one floating type; of any, where autocast chooses it."""
     for x in inputs:
         expect(hasattr(x, "dtype"), f"{name}: takes a tensor", x, error=DtypeError, hint="write minigen.tensor(...)")
-        expect(x.dtype.kind == "f", f"{name}: takes floats", x, error=DtypeError, hint="write x.float()")
-    if len({x.dtype for x in inputs}) > 1:
+        expect(x.dtype.kind in FLOATS, f"{name}: takes floats", x, error=DtypeError, hint="write x.float()")
+    if len({x.dtype for x in inputs}) > 1 and mode.autocast is None:
         shown = ", ".join(map(describe, inputs))
         raise DtypeError(f"{name}: {shown} are of several types\n  write x.float() or x.double() on one of them")
 
@@ -110,7 +111,7 @@ def relu(input, inplace=False):
 
 @fused("leaky_relu")
 def _leaky_relu(x, slope, q):
-    return where(value(x) > 0, x, x * slope)
+    return where(x > 0, x, x * slope)
 
 
 def leaky_relu(input, negative_slope=0.01, inplace=False):
@@ -121,7 +122,7 @@ def leaky_relu(input, negative_slope=0.01, inplace=False):
 
 @fused("elu")
 def _elu(x, alpha, q):
-    return where(value(x) > 0, x, alpha * expm1(clamp(x, max=0.0)))
+    return where(x > 0, x, alpha * expm1(clamp(x, max=0.0)))
 
 
 def elu(input, alpha=1.0, inplace=False):
@@ -175,7 +176,7 @@ def mish(input, inplace=False):
 @fused("softplus")
 def _softplus(x, beta, threshold):
     z = x * beta
-    return where(value(z) > threshold, x, log1p(exp(clamp(z, max=threshold))) / beta)
+    return where(z > threshold, x, log1p(exp(clamp(z, max=threshold))) / beta)
 
 
 def softplus(input, beta=1.0, threshold=20.0):
@@ -226,7 +227,7 @@ def prelu(input, weight):
     size = math.prod(weight.shape)
     expect(size in (1, channels), f"prelu: x has {channels} channels: weight has 1 or {channels}", input, weight)
     slope = reshape(weight, (1, size) + (1,) * (input.ndim - 2)) if size > 1 and input.ndim > 1 else reshape(weight, ())
-    return where(value(input) > 0, input, input * slope)
+    return where(input > 0, input, input * slope)
 
 
 def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False, generator=None):
@@ -235,9 +236,13 @@ def rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False, genera
     expect(lower <= upper, "rrelu: lower must not exceed upper", lower, upper, error=ArgumentError)
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
-    generator, x = generator or random.default_generator, value(input)
-    slope = generator.uniform(x.shape, lower, upper, device=device_of(x)).astype(x.dtype)
-    return where(x >= 0, input, input * slope)
+    return where(input >= 0, input, input * _slopes(value(input), lower, upper, generator))
+
+
+@action
+def _slopes(x, lower, upper, generator):
+    generator = generator or random.default_generator
+    return generator.uniform(x.shape, lower, upper, device=device_of(x)).astype(x.dtype)
 
 
 def threshold(input, threshold, value, inplace=False):
@@ -278,7 +283,7 @@ def celu(input, alpha=1.0, inplace=False):
     """x where it is positive, alpha * (e**(x / alpha) - 1) elsewhere: smooth for every alpha (Barron 2017)."""
     floating("celu", input)
     expect(alpha != 0, "celu: alpha must not be 0", error=ArgumentError)
-    return where(value(input) > 0, input, alpha * expm1(clamp(input / alpha, max=0.0)))
+    return where(input > 0, input, alpha * expm1(clamp(input / alpha, max=0.0)))
 
 
 def softsign(input):

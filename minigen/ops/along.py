@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import op
-from ..device import xp
+from ..device import home, xp
 
 
 class Mix:
@@ -21,6 +21,20 @@ class Mix:
         self.places = np.ascontiguousarray(places, dtype=np.int64)
         self.weights = np.ascontiguousarray(weights, dtype=np.float64)
         self.old, self.new = old, self.places.shape[1]
+        self._beside = {}
+
+    def beside(self, x):
+        """(places, weights) on the device of x, and the weights in a type that x may be multiplied by.
+
+        They are kept: a step that is captured in a CUDA graph must not carry them to the GPU again.
+        """
+        lib, place = home(x)
+        double = x.dtype == np.float64
+        key = lib, place, double
+        if key not in self._beside:
+            weights = self.weights if double else self.weights.astype(np.float32)
+            self._beside[key] = lib.asarray(self.places), lib.asarray(weights)
+        return self._beside[key]
 
     @functools.cached_property
     def transposed(self):
@@ -43,11 +57,11 @@ def mix(x, dim, lists):
     """x with dimension `dim` replaced by the weighted sums that `lists`, a Mix, describes."""
     family = kernels.find(x, "mix")
     if family is not None and x.size and lists.new:
-        return family.mix(x, dim, lists.places, lists.weights)
-    lib, before = xp(x), (slice(None),) * dim
-    y = lib.zeros_like(x, shape=(*x.shape[:dim], lists.new, *x.shape[dim + 1 :]))
-    for places, weights in zip(lib.asarray(lists.places), lib.asarray(lists.weights, dtype=x.dtype)):
-        y += x[(*before, places)] * weights.reshape(-1, *[1] * (x.ndim - dim - 1))
+        return family.mix(x, dim, *lists.beside(x))
+    before = (slice(None),) * dim
+    y = xp(x).zeros_like(x, shape=(*x.shape[:dim], lists.new, *x.shape[dim + 1 :]))
+    for places, weights in zip(*lists.beside(x)):
+        y += x[(*before, places)] * weights.astype(x.dtype, copy=False).reshape(-1, *[1] * (x.ndim - dim - 1))
     return y
 
 

@@ -9,7 +9,7 @@ import math
 
 from ..autograd import op
 from ..autograd.promotion import promote
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, float32, float64
 from .elementary import log
@@ -182,8 +182,8 @@ def maximum(a, b):
 
 
 maximum.gradient(
-    a=lambda g, a, b: _where(g * 0.5, _where(0.0, g, a < b), a == b),
-    b=lambda g, a, b: _where(g * 0.5, _where(0.0, g, b < a), a == b),
+    a=lambda g, a, b: _where(mul(g, 0.5), _where(0.0, g, a < b), a == b),
+    b=lambda g, a, b: _where(mul(g, 0.5), _where(0.0, g, b < a), a == b),
 )
 
 
@@ -194,14 +194,14 @@ def minimum(a, b):
 
 
 minimum.gradient(
-    a=lambda g, a, b: _where(g * 0.5, _where(0.0, g, a > b), a == b),
-    b=lambda g, a, b: _where(g * 0.5, _where(0.0, g, b > a), a == b),
+    a=lambda g, a, b: _where(mul(g, 0.5), _where(0.0, g, a > b), a == b),
+    b=lambda g, a, b: _where(mul(g, 0.5), _where(0.0, g, b > a), a == b),
 )
 
 
 @op
 def _clamp(x, low, high):
-    if x.dtype.kind != "f" or is_array(low) or is_array(high):
+    if x.dtype.kind not in FLOATS or is_array(low) or is_array(high):
         if low is not None:
             x, low = promote("clamp", [x, low])
         if high is not None:

@@ -9,10 +9,12 @@ import math
 import numpy as np
 
 from .. import kernels, random
-from ..autograd import op
-from ..device import device_of, xp
+from ..autograd import action, op
+from ..autograd.modes import mode
+from ..device import FLOATS, device_of, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, expect
 from ..tensor import value as array
+from ..tensor import wrap
 from .elementary import exp
 from .rearranging import repeat_interleave
 from .reduction import sum
@@ -26,16 +28,22 @@ def _attention(query, key, value, mask, keep, scale, causal):
     mask is added to the scores, keep multiplies the weights; each is None or broadcasts to (B, H, T, S).
     """
     family = kernels.find(query, "attention")
-    if family is None or 0 in query.shape or 0 in key.shape or 0 in value.shape:
+    if not _served(family, query, key, value):
         return NotImplemented
     return family.attention(query, key, value, *_spread(query, key, mask, keep), scale, causal)
 
 
+def _served(family, query, key, value):
+    """Whether there is a kernel for heads of this size, and something to do."""
+    some = 0 not in query.shape and 0 not in key.shape and 0 not in value.shape
+    return some and family is not None and max(query.shape[3], value.shape[3]) <= family.WIDEST
+
+
 @_attention.gradient
-def _(g, query, key, value, mask, keep, logs, scale, causal, needs):
+def _(g, y, query, key, value, mask, keep, logs, scale, causal, needs):
     family = kernels.find(g, "attention")
     mask, keep = _spread(query, key, mask, keep)
-    return family.attention_gradient(g, query, key, value, mask, keep, logs, scale, causal, mask_too=needs[3])
+    return family.attention_gradient(g, query, key, value, mask, keep, y, logs, scale, causal, mask_too=needs[3])
 
 
 @_attention.definition
@@ -104,6 +112,60 @@ def scaled_dot_product_attention(
     return y if len(lead) == 2 else reshape(y, (*lead, T, E))
 
 
+@op
+def _attention_decode(query, key, value, length, scale):
+    family = kernels.find(query, "attention")
+    if not _served(family, query, key, value):
+        return NotImplemented
+    return family.attention_decode(query, key, value, length, scale)
+
+
+@_attention_decode.definition
+def _(query, key, value, length, scale):
+    lib = xp(array(query))
+    seen = lib.arange(key.shape[2]) < array(length)[:, None, None, None]
+    mask = lib.where(seen, 0.0, -np.inf).astype(query.dtype)
+    return _attention(query, key, value, wrap(mask), None, scale, False)
+
+
+def attention_decode(query, key, value, length, scale=None):
+    """Attention of one new symbol in each row, over the first length[n] of the keys of a cache (Pope et al. 2022).
+
+    query (N, H, 1, D), key (N, G, S, D), value (N, G, S, E), length (N,) of whole numbers from 1 to S, on the same
+    device -> (N, H, 1, E). H is a multiple of G: head h uses key head h // (H / G). scale is 1 / sqrt(D) if None. No
+    gradient: the keys of a cache were written in place. Raises ShapeError or DtypeError.
+    """
+    shapes = query.shape, key.shape, value.shape
+    fits = all(len(shape) == 4 for shape in shapes) and query.shape[2] == 1 and shapes[1][:3] == shapes[2][:3]
+    fits = fits and shapes[0][::3] == shapes[1][::3] and shapes[0][1] % max(shapes[1][1], 1) == 0
+    fits = fits and tuple(length.shape) == shapes[0][:1]
+    if not fits:
+        raise ShapeError(
+            "attention_decode: query (N, H, 1, D), key (N, G, S, D), value (N, G, S, E), length (N,), H a multiple of G"
+            f"\n  got {shapes[0]}, {shapes[1]}, {shapes[2]} and {tuple(length.shape)}"
+        )
+    good = query.dtype == key.dtype == value.dtype and query.dtype.kind in FLOATS and length.dtype.kind in "iu"
+    rule = "attention_decode: query, key and value of one floating type, length of whole numbers"
+    expect(good, rule, query, key, value, length, error=DtypeError)
+    scale = 1.0 / math.sqrt(max(shapes[0][3], 1)) if scale is None else float(scale)
+    return _attention_decode(query, key, value, length, scale)
+
+
+@action
+def cache_write(keys, values, k, v, places):
+    """Write new keys and values into a cache: keys[n, :, places[n, t]] = k[n, :, t], and so the values. On arrays.
+
+    keys (N, G, S, D), values (N, G, S, E), k (N, G, T, D), v (N, G, T, E), places (N, T) int64 below S; a symbol whose
+    place is negative is not stored.
+    """
+    family = kernels.find(k, "kv_cache")
+    if family is not None and k.dtype == keys.dtype and v.dtype == values.dtype:
+        return family.cache_write(keys, values, k, v, places)
+    rows, t = (places >= 0).nonzero()
+    for cache, new in ((keys, k), (values, v)):
+        cache[rows, :, places[rows, t]] = new[rows, :, t]
+
+
 def _check(query, key, value, dropout_p):
     name = "scaled_dot_product_attention"
     for x in (query, key, value):
@@ -113,7 +175,7 @@ def _check(query, key, value, dropout_p):
         min(x.ndim for x in shapes) >= 2, f"{name}: query (..., T, D), key (..., S, D) and value (..., S, E)", *shapes
     )
     expect(
-        query.dtype == key.dtype == value.dtype and query.dtype.kind == "f",
+        query.dtype.kind in FLOATS and (query.dtype == key.dtype == value.dtype or mode.autocast is not None),
         f"{name}: query, key and value must be of one floating type",
         *shapes,
         error=DtypeError,
@@ -193,6 +255,7 @@ def _added(mask, lead, T, S, dtype, enable_gqa):
     return _four(mask, lead if len(lead) > 2 else tuple(mask.shape[:-2]), enable_gqa)
 
 
+@action
 def _kept(p, shape, like):
     """What dropout multiplies the weights by: 0 with probability p, else 1 / (1 - p)."""
     kept = random.default_generator.bernoulli(1.0 - p, shape, device=device_of(array(like)))

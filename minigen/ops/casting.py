@@ -8,9 +8,9 @@ Between floating types the gradient comes back in the type that went in. Integer
 import numpy as np
 
 from ..autograd import op
-from ..device import device_of, is_array, to_device, xp
+from ..device import FLOATS, device_of, is_array, to_device, xp
 from ..errors import DtypeError, describe
-from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, use_bfloat16
 
 
 @op
@@ -53,7 +53,9 @@ def cast(x, dtype):
         ) from None
     if x.dtype == dtype:
         return x
-    return _cast(x, dtype, x.dtype) if dtype.kind == "f" else _count(x, dtype)
+    if dtype.kind == "V":
+        use_bfloat16()
+    return _cast(x, dtype, x.dtype) if dtype.kind in FLOATS else _count(x, dtype)
 
 
 def to(x, *args, dtype=None, device=None, copy=False):

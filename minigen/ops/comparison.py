@@ -1,7 +1,7 @@
 """Comparing and combining truths, elementwise. Nothing here has a gradient."""
 
 from ..autograd import op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, value
 from .arithmetic import abs as _abs
@@ -84,7 +84,7 @@ def isfinite(x):
 @op
 def signbit(x):
     """Whether x is negative, elementwise; it is for -0.0."""
-    return xp(x).signbit(x) if x.dtype.kind == "f" else x < 0
+    return xp(x).signbit(x) if x.dtype.kind in FLOATS else x < 0
 
 
 # Combining truths: any number but 0 counts as true
@@ -151,7 +151,7 @@ def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
     if a.dtype != b.dtype:
         raise DtypeError(f"isclose: {describe(a)} and {describe(b)} are of two types\n  write x.to(y.dtype)")
     close = a == b
-    if a.dtype.kind == "f":
+    if a.dtype.kind in FLOATS:
         near = _abs(a - b) <= atol + rtol * _abs(b)
         close = close | (near & xp(a).isfinite(b) & xp(a).isfinite(a))
         if equal_nan:

@@ -7,8 +7,8 @@ of z and t a tap of the kernel, joined by p = stride q - padding + dilation t:
     spread      x[p]       = sum over q, t   of  weight[t] z[q]        this is transposed convolution
     correlate   weight[t]  = sum over q      of  z[q] x[p]
 
-On the CPU each is a kernel (kernels/cpu/conv.py, channels last). For other arrays, float64 among them, each is a loop
-over the taps, in which a tap multiplies the slice of x that it sees.
+Each is a kernel (kernels/cpu/conv.py and kernels/cuda/conv.py, channels last). For arrays that have none, float64 among
+them, each is a loop over the taps, in which a tap multiplies the slice of x that it sees.
 
 (What PyTorch and this file call convolution is correlation in signal processing: the kernel is not turned round.)
 """

@@ -3,9 +3,9 @@
 import numpy as np
 
 from ..autograd import check_dim
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DimError, DtypeError, describe, expect
-from ..tensor import Tensor, value, wrap
+from ..tensor import Tensor, reads, value, wrap
 
 
 def _like(x, array):
@@ -52,6 +52,7 @@ def one_hot(x, num_classes=-1):
     lib = xp(array)
     if num_classes == -1:
         expect(array.size > 0, "one_hot: an empty tensor does not tell num_classes", x, error=ArgumentError)
+        reads("one_hot without num_classes")
         num_classes = int(array.max()) + 1
     expect(num_classes > 0 or not array.size, f"one_hot: num_classes={num_classes}", x, error=ArgumentError)
     if lib is np and array.size and (array.min() < 0 or array.max() >= num_classes):
@@ -113,7 +114,7 @@ def bincount(x, weights=None, minlength=0):
         return _like(x, lib.bincount(array, minlength=minlength).astype(np.int64, copy=False))
     heavy = value(weights)
     expect(heavy.shape == array.shape, "bincount: x and weights must be of one shape", x, weights, error=ArgumentError)
-    kind = heavy.dtype if heavy.dtype.kind == "f" else np.float64
+    kind = heavy.dtype if heavy.dtype.kind in FLOATS else np.float64
     return _like(x, lib.bincount(array, heavy, minlength).astype(kind, copy=False))
 
 

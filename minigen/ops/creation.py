@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from .. import random
-from ..device import device_of, is_array, to_device, xp
+from ..autograd import action
+from ..device import FLOATS, device_of, is_array, to_device, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, bool_, float32, int64, new_library, value
 from .shape import sizes
@@ -26,7 +27,7 @@ def _shape(name, given, size):
 def _floats(name, dtype):
     """The type of random numbers: float32, or the floating type that was asked for."""
     dtype = float32 if dtype is None else np.dtype(dtype)
-    expect(dtype.kind == "f", f"{name}: random numbers of {dtype} are not floats\n  write randint", error=DtypeError)
+    expect(dtype.kind in FLOATS, f"{name}: random numbers of {dtype} are not floats\n  write randint", error=DtypeError)
     return dtype
 
 
@@ -37,6 +38,7 @@ def _source(generator):
 # Filled with one number
 
 
+@action
 def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     """A tensor of shape `size` with `fill_value` everywhere, in the type of that number unless `dtype` is given."""
     fill_value = fill_value.item() if hasattr(fill_value, "dtype") else fill_value
@@ -45,21 +47,25 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False):
     return Tensor(new_library(device).full(_shape("full", (size,), None), fill_value, dtype), requires_grad)
 
 
+@action
 def zeros(*shape, size=None, dtype=None, device=None, requires_grad=False):
     """Zeros: `zeros(2, 3)` or `zeros((2, 3))`."""
     return Tensor(new_library(device).zeros(_shape("zeros", shape, size), dtype or float32), requires_grad)
 
 
+@action
 def ones(*shape, size=None, dtype=None, device=None, requires_grad=False):
     """Ones: `ones(2, 3)` or `ones((2, 3))`."""
     return Tensor(new_library(device).ones(_shape("ones", shape, size), dtype or float32), requires_grad)
 
 
+@action
 def empty(*shape, size=None, dtype=None, device=None, requires_grad=False):
     """Memory as it was found: whatever numbers, until they are written."""
     return Tensor(new_library(device).empty(_shape("empty", shape, size), dtype or float32), requires_grad)
 
 
+@action
 def eye(n, m=None, *, dtype=None, device=None, requires_grad=False):
     """The identity matrix (n, n), or its first columns or rows (n, m)."""
     rows, columns = _shape("eye", (n, n if m is None else m), None)
@@ -81,22 +87,26 @@ def _filled_like(name, x, dtype, device, requires_grad, *number):
     return Tensor(y if device is None else to_device(y, device), requires_grad)
 
 
+@action
 def full_like(x, fill_value, *, dtype=None, device=None, requires_grad=False):
     """`fill_value` everywhere, in the shape and type of x."""
     fill_value = fill_value.item() if hasattr(fill_value, "dtype") else fill_value
     return _filled_like("full_like", x, dtype, device, requires_grad, fill_value)
 
 
+@action
 def zeros_like(x, *, dtype=None, device=None, requires_grad=False):
     """Zeros, in the shape and type of x."""
     return _filled_like("zeros_like", x, dtype, device, requires_grad)
 
 
+@action
 def ones_like(x, *, dtype=None, device=None, requires_grad=False):
     """Ones, in the shape and type of x."""
     return _filled_like("ones_like", x, dtype, device, requires_grad)
 
 
+@action
 def empty_like(x, *, dtype=None, device=None, requires_grad=False):
     """Memory as it was found, in the shape and type of x."""
     return _filled_like("empty_like", x, dtype, device, requires_grad)
@@ -108,18 +118,21 @@ def _like(x, dtype, device):
     return array.shape, dtype or array.dtype, device or device_of(array)
 
 
+@action
 def rand_like(x, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Uniform on [0, 1), in the shape and type of x."""
     shape, dtype, device = _like(x, dtype, device)
     return rand(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
+@action
 def randn_like(x, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Standard normal, in the shape and type of x."""
     shape, dtype, device = _like(x, dtype, device)
     return randn(shape, generator=generator, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
+@action
 def randint_like(x, low, high=None, *, generator=None, dtype=None, device=None):
     """Integers from low (0 if only one bound is given) to high - 1, in the shape and type of x."""
     shape, dtype, device = _like(x, dtype, device)
@@ -130,6 +143,7 @@ def randint_like(x, low, high=None, *, generator=None, dtype=None, device=None):
 # Counting
 
 
+@action
 def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False):
     """start, start + step, start + 2 step, ... as long as it is before `end`; `arange(n)` is 0 ... n - 1.
 
@@ -150,6 +164,7 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     return Tensor(array.astype(dtype, copy=False), requires_grad)
 
 
+@action
 def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False):
     """`steps` numbers at equal distances from `start` to `end`, both included."""
     start, end = [n.item() if hasattr(n, "dtype") else n for n in (start, end)]
@@ -158,6 +173,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False)
     return Tensor(array, requires_grad)
 
 
+@action
 def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False):
     """`steps` numbers at equal ratios from base**start to base**end, both included."""
     exponents = linspace(start, end, steps, dtype=np.float64, device=device).data
@@ -167,18 +183,21 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_
 # Drawn at random
 
 
+@action
 def rand(*shape, size=None, generator=None, dtype=None, device=None, requires_grad=False):
     """Uniform on [0, 1)."""
     dtype, shape = _floats("rand", dtype), _shape("rand", shape, size)
     return Tensor(_source(generator).uniform(shape, dtype=dtype, device=device or "cpu"), requires_grad)
 
 
+@action
 def randn(*shape, size=None, generator=None, dtype=None, device=None, requires_grad=False):
     """Standard normal: mean 0, variance 1."""
     dtype, shape = _floats("randn", dtype), _shape("randn", shape, size)
     return Tensor(_source(generator).normal(shape, dtype=dtype, device=device or "cpu"), requires_grad)
 
 
+@action
 def randint(low, high=None, size=None, *, generator=None, dtype=None, device=None):
     """Integers from low to high - 1, each as likely: `randint(low, high, size)`, or `randint(high, size)` from 0."""
     if size is None:
@@ -192,6 +211,7 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
     return Tensor(array.astype(dtype or int64, copy=False))
 
 
+@action
 def randperm(n, *, generator=None, dtype=None, device=None):
     """The integers 0 ... n - 1 in random order."""
     expect(n >= 0, f"randperm: n={n} must not be negative", error=ArgumentError)
@@ -199,14 +219,16 @@ def randperm(n, *, generator=None, dtype=None, device=None):
     return Tensor(array.astype(dtype or int64, copy=False))
 
 
+@action
 def bernoulli(p, *, generator=None):
     """1 with probability p, else 0, in the shape and type of the tensor p."""
     array = value(p)
-    expect(array.dtype.kind == "f", "bernoulli: probabilities are floats", p, error=DtypeError)
+    expect(array.dtype.kind in FLOATS, "bernoulli: probabilities are floats", p, error=DtypeError)
     drawn = _source(generator).bernoulli(array, device=device_of(array))
     return Tensor(drawn.astype(array.dtype))
 
 
+@action
 def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=None):
     """Normal with the given mean and standard deviation: tensors that broadcast, or numbers and a `size`."""
     arrays = [value(x) for x in (mean, std) if hasattr(x, "dtype")]
@@ -223,6 +245,7 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None, dtype=None, device=N
     return Tensor(noise.data * value(std) + value(mean))
 
 
+@action
 def multinomial(weights, num_samples, replacement=False, *, generator=None):
     """Indices drawn with probability proportional to `weights`, (n,) or (rows, n) -> (..., num_samples), int64.
 
@@ -232,7 +255,8 @@ def multinomial(weights, num_samples, replacement=False, *, generator=None):
     w = value(weights)
     lib = xp(w)
     expect(w.ndim in (1, 2), "multinomial: weights is (n,) or (rows, n)", weights)
-    expect(w.dtype.kind == "f", "multinomial: weights are floats\n  write weights.float()", weights, error=DtypeError)
+    rule = "multinomial: weights are floats\n  write weights.float()"
+    expect(w.dtype.kind in FLOATS, rule, weights, error=DtypeError)
     expect(num_samples > 0, f"multinomial: num_samples={num_samples} must be positive", error=ArgumentError)
     if xp(w) is np:
         good = np.isfinite(w).all() and (w >= 0).all() and (w.sum(-1) > 0).all()

@@ -17,7 +17,7 @@ import numpy as np
 from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
-from ..tensor import value
+from ..tensor import reads, value
 from .activations import floating
 from .arithmetic import where
 from .elementary import exp, log
@@ -190,6 +190,7 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
     frames, samples, classes = x.shape
     lib = xp(value(x))
     expect(0 <= blank < classes, f"{name}: blank is one of the {classes} symbols", blank, error=ArgumentError)
+    reads("ctc_loss, which looks at the lengths,")
     lengths = []
     for what, given in (("input_lengths", input_lengths), ("target_lengths", target_lengths)):
         given = lib.asarray(value(given)).reshape(-1)

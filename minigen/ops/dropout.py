@@ -12,7 +12,7 @@ which the gradient reads again.
 import math
 
 from .. import kernels, random
-from ..autograd import op
+from ..autograd import action, op
 from ..device import device_of, xp
 from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import value
@@ -22,16 +22,16 @@ __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "f
 
 
 @op
-def _dropout(x, threshold, scale, seed, stream, first):
-    """x * scale where the element's random word is at least `threshold`, else 0."""
+def _dropout(x, threshold, scale, place):
+    """x * scale where the random word at the element's place in the stream is at least `threshold`, else 0."""
     family = kernels.find(x, "dropout")
     if family is not None:
-        return family.dropout(x, threshold, scale, seed, stream, first)
-    words = random.philox(seed, stream, first, x.size, xp(x)).reshape(x.shape)
+        return family.dropout(x, threshold, scale, *place)
+    words = random.philox(*place, x.size, xp(x)).reshape(x.shape)
     return xp(x).where(words >= threshold, x * x.dtype.type(scale), x.dtype.type(0))
 
 
-_dropout.gradient(x=lambda g, threshold, scale, seed, stream, first: _dropout(g, threshold, scale, seed, stream, first))
+_dropout.gradient(x=lambda g, threshold, scale, place: _dropout(g, threshold, scale, place))
 
 
 def _check(name, x, p):
@@ -49,10 +49,16 @@ def dropout(input, p=0.5, training=True, inplace=False, generator=None):
         return input
     if p == 1.0:
         return input * 0.0
-    place = (generator or random.default_generator).reserve(math.prod(input.shape))
-    return _dropout(input, min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p), *place)
+    place = _place(generator or random.default_generator, math.prod(input.shape))
+    return _dropout(input, min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p), place)
 
 
+@action
+def _place(generator, words):
+    return generator.reserve(words)
+
+
+@action
 def _kept(x, shape, p, generator):
     """0 with probability p, else 1, in x's type and on its device."""
     x = value(x)

@@ -196,7 +196,8 @@ def _contract(left, right, kept, sizes):
     def shape(names):
         return tuple([sizes[name] for name in names])
 
-    if not summed or not (rows or columns):  # element by element
+    narrow = a.dtype.itemsize == 2  # rounded products of these are not to be summed: leave the sum to the product
+    if not summed or not (rows or columns or narrow):  # element by element
         a = _reshape(
             _arrange(a, in_a, batch + rows + summed), shape(batch + rows) + (1,) * len(columns) + shape(summed)
         )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import kernels
-from ..autograd import op
+from ..autograd import action, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import Tensor, value, wrote
@@ -62,6 +62,18 @@ _read_rows.gradient(
 )
 
 
+@action
+def _check_rows(index, shape):
+    """Raise DimError for an index that is no row of a table of this shape."""
+    if index.size and type(index) is np.ndarray:
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= shape[0]:
+            raise DimError(
+                f"embedding: indices go from 0 to {shape[0] - 1}, the rows of weight {shape}; "
+                f"got {low if low < 0 else high}"
+            )
+
+
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """Rows of weight (V, D) at the integers `input` (...) -> (..., D).
 
@@ -84,13 +96,7 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
     )
     expect(hasattr(weight, "ndim") and weight.ndim == 2, "embedding: weight is (rows, dim)", weight)
     rows = weight.shape[0]
-    if index.size and type(index) is np.ndarray:
-        low, high = int(index.min()), int(index.max())
-        if low < 0 or high >= rows:
-            raise DimError(
-                f"embedding: indices go from 0 to {rows - 1}, the rows of weight {tuple(weight.shape)}; "
-                f"got {low if low < 0 else high}"
-            )
+    _check_rows(index, tuple(weight.shape))
     if padding_idx is not None:
         expect(
             -rows <= padding_idx < rows,

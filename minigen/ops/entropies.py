@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from .. import kernels
-from ..autograd import op
-from ..device import xp
+from ..autograd import action, op
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import value
 from .activations import floating
@@ -50,6 +50,7 @@ def _rows(name, x):
     return reshape(x, (math.prod(x.shape[:-1]), classes))
 
 
+@action
 def _targets(name, x, target, ignore_index):
     """The class of each row as a flat array. Raises ShapeError, DtypeError or DimError."""
     classes = x.shape[min(1, x.ndim - 1)]
@@ -105,16 +106,26 @@ def _share(losses, target, weight, ignore_index, shape, reduction):
     """Reduce: the mean is over the weights of the targets that are not ignored."""
     if reduction != "mean":
         return sum(losses) if reduction == "sum" else reshape(losses, shape)
+    return _over(sum(losses), _counted(target, weight, ignore_index, losses.dtype))
+
+
+@action
+def _counted(target, weight, ignore_index, dtype):
+    """The sum of the weights of the targets that are not ignored: ()."""
     lib = xp(target)
     ignored = target == ignore_index
     if weight is None:
-        total = lib.asarray((~ignored).sum(), losses.dtype)
-    else:
-        total = lib.where(ignored, 0, weight[lib.where(ignored, 0, target)]).sum(dtype=losses.dtype)
-    if lib is np and total != 0:
-        return sum(losses) / float(total)
-    # Where every target is ignored the mean is 0 / 0, NaN; its gradient is 0, since nothing counted.
-    return sum(losses) / lib.where(total == 0, 1, total) + lib.where(total == 0, np.nan, 0).astype(losses.dtype)
+        return lib.asarray((~ignored).sum(), dtype)
+    return lib.asarray(lib.where(ignored, 0, weight[lib.where(ignored, 0, target)]).sum(dtype=dtype))
+
+
+@op
+def _over(x, total):
+    """x / total; where nothing counted it is 0 / 0, NaN, and the gradient 0."""
+    return x / xp(x).where(total == 0, x.dtype.type(np.nan), total)
+
+
+_over.gradient(x=lambda g, total: g / xp(total).where(total == 0, total.dtype.type(1), total))
 
 
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
@@ -174,7 +185,7 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
         0.0 <= label_smoothing <= 1.0, f"{name}: label_smoothing lies in [0, 1]", label_smoothing, error=ArgumentError
     )
     weight = _class_weights(name, input, weight)
-    if hasattr(target, "dtype") and target.dtype.kind == "f":
+    if hasattr(target, "dtype") and target.dtype.kind in FLOATS:
         expect(
             ignore_index < 0,
             f"{name}: ignore_index={ignore_index} beside a target of probabilities, none of which can be ignored",

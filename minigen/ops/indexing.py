@@ -8,11 +8,11 @@ import math
 
 import numpy as np
 
-from .. import autograd
+from .. import autograd, kernels
 from ..autograd import op
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DimError, DtypeError, GradientError, ShapeError, describe
-from ..tensor import Tensor, value, wrote
+from ..tensor import Tensor, reads, value, wrote
 
 _SIMPLE = (int, slice, type(None), type(Ellipsis))
 
@@ -84,7 +84,9 @@ def _put_add(g, shape, index):
     if all([not is_array(i) or i.dtype.kind == "b" for i in index]):
         y[index] = g  # a mask names no place twice
         return y
-    if lib is not np or g.dtype.kind != "f" or g.size < 1000:
+    if lib is not np and g.size and (family := kernels.find(g, "embedding")) is not None:
+        return _add_sorted(family, g, shape, index)  # CuPy adds by atomics, in a new order each time
+    if lib is not np or g.dtype.kind not in FLOATS or g.size < 1000:
         lib.add.at(y, index, g)
         return y
     if all([is_array(i) and i.dtype.kind != "b" for i in index]):
@@ -104,7 +106,7 @@ def _row_numbers(index, shape):
     """Integer arrays that index the first dimensions of `shape`, as one number for each entry."""
     rows = 0
     for i, n in zip(index, shape):
-        rows = rows * n + np.where(i < 0, i + n, i)
+        rows = rows * n + xp(i).where(i < 0, i + n, i)
     return rows
 
 
@@ -115,6 +117,31 @@ def _add_rows(y, rows, g):
     rows = rows[order]
     starts = np.flatnonzero(np.concatenate(([True], rows[1:] != rows[:-1])))
     y[rows[starts]] = np.add.reduceat(g[order], starts, axis=0)
+
+
+def _add_sorted(family, g, shape, index):
+    """`_put_add` by the GPU's kernel for embeddings, which adds rows in the order of their places."""
+    lead = 0
+    while type(index[lead]) is slice and index[lead] == slice(None):
+        lead += 1
+    arrays, lib = index[lead:], xp(g)
+    if not all([is_array(i) and i.dtype.kind in "iu" for i in arrays]):  # slices behind arrays, masks, numbers, None
+        arrays, lead = (lib.arange(math.prod(shape)).reshape(shape)[index],), 0
+        shape, inner = (math.prod(shape),), shape
+    else:
+        inner = None
+    end = lead + len(arrays)
+    before, named, rest = shape[:lead], shape[lead:end], shape[end:]
+    rows = _row_numbers(arrays, named)
+    g = lib.broadcast_to(g, (*before, *rows.shape, *rest))
+    ends = lead + rows.ndim
+    g = g.transpose((*range(lead, ends), *range(lead), *range(ends, g.ndim)))
+    g = g.reshape(*rows.shape, math.prod(before + rest))
+    y = family.embedding_gradient(g, rows, math.prod(named)).reshape(*named, *before, *rest)
+    if inner is not None:
+        return y.reshape(inner)
+    first = len(named)
+    return y.transpose((*range(first, first + lead), *range(first), *range(first + lead, y.ndim)))
 
 
 _put_add.gradient(g=lambda gg, index: _pick(gg, index))
@@ -147,6 +174,7 @@ def _normalise(index, x):
                 f"getitem: a tensor of {i.dtype} cannot index\n  write index.long(), or index.bool() for a mask"
             )
         if i.ndim == 0 and i.dtype.kind != "b" and lib is np and xp(i) is np:
+            reads("a tensor of one number as an index")
             found.append(int(i))
             continue
         if xp(i) is not lib:
@@ -177,6 +205,7 @@ def _show(index):
     return ", ".join(one(i) for i in index) if type(index) is tuple else one(index)
 
 
+@autograd.action
 def setitem(x, index, new):
     """x[index] = new, in place. Raises GradientError where a gradient would be lost; `index_put` keeps it."""
     if autograd.is_grad_enabled() and (x.requires_grad or (isinstance(new, Tensor) and new.requires_grad)):
@@ -202,8 +231,8 @@ def setitem(x, index, new):
 def _fitting(new, x):
     """What is written, on the device of x; floats into integers raise, where NumPy would cut them."""
     new = new if is_array(new) or isinstance(new, (bool, int, float)) else np.asarray(new)
-    whole = x.dtype.kind not in "f"
-    if whole and (isinstance(new, float) or (is_array(new) and new.dtype.kind == "f")):
+    whole = x.dtype.kind not in FLOATS
+    if whole and (isinstance(new, float) or (is_array(new) and new.dtype.kind in FLOATS)):
         raise DtypeError(f"setitem: {describe(new)} into {describe(x)}\n  write x.float() first, or y.long()")
     if is_array(new) and xp(new) is not xp(x):
         return xp(x).asarray(new) if xp(new) is np else new.get()

@@ -11,7 +11,7 @@ name x to a new tensor x + y: the same numbers and gradients as PyTorch's; only 
 import operator
 
 from .. import random
-from ..autograd import is_grad_enabled
+from ..autograd import action, is_grad_enabled
 from ..device import device_of, to_device, xp
 from ..errors import ArgumentError, DtypeError, GradientError, ShapeError, describe, expect
 from ..tensor import Tensor, value, wrote
@@ -70,7 +70,7 @@ def _in_place(function, name=None):
 
     method.__name__ = name
     method.__doc__ = f"`{name[:-1]}`, written over x. Raises GradientError where a gradient would be lost."
-    return method
+    return action(method)
 
 
 add_, sub_, mul_, div_ = [_in_place(f) for f in (arithmetic.add, arithmetic.sub, arithmetic.mul, arithmetic.div)]
@@ -94,6 +94,7 @@ index_copy_, index_fill_ = _in_place(scatter.index_copy), _in_place(scatter.inde
 # Filling
 
 
+@action
 def copy_(x, source):
     """Write `source` over x, from any type and device; its shape broadcasts to x's."""
     _check_writable("copy_", x, [source])
@@ -108,6 +109,7 @@ def copy_(x, source):
     return _write("copy_", x, array)
 
 
+@action
 def fill_(x, number):
     """Write one number everywhere."""
     expect(getattr(number, "ndim", 0) == 0, "fill_: takes one number\n  did you mean copy_?", number)
@@ -115,11 +117,13 @@ def fill_(x, number):
     return _write("fill_", x, creation.full_like(x, number).data)
 
 
+@action
 def zero_(x):
     """Write 0 everywhere."""
     return fill_(x, 0)
 
 
+@action
 def uniform_(x, low=0.0, high=1.0, *, generator=None):
     """Draw every element anew, uniform on [low, high)."""
     _check_writable("uniform_", x)
@@ -128,6 +132,7 @@ def uniform_(x, low=0.0, high=1.0, *, generator=None):
     return _write("uniform_", x, drawn * (high - low) + low)
 
 
+@action
 def normal_(x, mean=0.0, std=1.0, *, generator=None):
     """Draw every element anew, normal with the given mean and standard deviation."""
     _check_writable("normal_", x)
@@ -135,6 +140,7 @@ def normal_(x, mean=0.0, std=1.0, *, generator=None):
     return _write("normal_", x, creation.randn_like(x, generator=generator).data * std + mean)
 
 
+@action
 def bernoulli_(x, p=0.5, *, generator=None):
     """Draw every element anew: 1 with probability p (a number, or a tensor in x's shape), else 0."""
     _check_writable("bernoulli_", x, [p])
@@ -142,6 +148,7 @@ def bernoulli_(x, p=0.5, *, generator=None):
     return _write("bernoulli_", x, creation.bernoulli(p, generator=generator).data.astype(x.dtype, copy=False))
 
 
+@action
 def exponential_(x, lambd=1.0, *, generator=None):
     """Draw every element anew, exponential with rate `lambd`."""
     _check_writable("exponential_", x)
@@ -150,6 +157,7 @@ def exponential_(x, lambd=1.0, *, generator=None):
     return _write("exponential_", x, (drawn / lambd).astype(x.dtype, copy=False))
 
 
+@action
 def random_(x, low=0, high=None, *, generator=None):
     """Draw every element anew, integers from low to high - 1: `random_(high)` or `random_(low, high)`."""
     _check_writable("random_", x)

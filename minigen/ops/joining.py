@@ -4,9 +4,10 @@ import functools
 import itertools
 
 from ..autograd import Op, check_dim, op
-from ..device import xp
+from ..autograd.modes import mode
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
-from ..tensor import value
+from ..tensor import reads, value
 from .shape import sizes
 
 
@@ -83,9 +84,9 @@ def _several(name, tensors):
     except AttributeError:
         wrong = next(x for x in tensors if not hasattr(x, "dtype"))
         raise DtypeError(f"{name}: every entry must be a tensor, got {describe(wrong)}") from None
-    if len(kinds) == 1:
+    if len(kinds) == 1 or mode.autocast is not None:
         return tensors
-    floats = {kind for kind in kinds if kind.kind == "f"}
+    floats = {kind for kind in kinds if kind.kind in FLOATS}
     expect(kinds, f"{name}: the list of tensors is empty", error=ArgumentError)
     hint = f"{name}: tensors of two types; write x.float() or x.double() on one of them"
     expect(len(floats) < 2, hint, *tensors, error=DtypeError)
@@ -179,7 +180,9 @@ def tensor_split(x, indices_or_sections, dim=0):
     dim = check_dim("tensor_split", dim, x.ndim)
     n = x.shape[dim]
     given = value(indices_or_sections)
-    given = given.tolist() if hasattr(given, "tolist") else given
+    if hasattr(given, "tolist"):
+        reads("tensor_split at the numbers of a tensor")
+        given = given.tolist()
     if isinstance(given, (tuple, list)):
         places = [0, *[slice(None, i).indices(n)[1] for i in given], n]
         pieces = [(a, max(a, b)) for a, b in itertools.pairwise(places)]

@@ -2,6 +2,7 @@
 
 import math
 
+from ..device import FLOATS
 from ..errors import ArgumentError, DtypeError, ShapeError, describe
 from .arithmetic import _where, sign
 from .arithmetic import abs as _abs
@@ -19,7 +20,7 @@ def norm(x, p="fro", dim=None, keepdim=False, *, dtype=None):
     (the 2-norm of zeros) it is 0.
     """
     x = x if dtype is None else cast(x, dtype)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATS:
         raise DtypeError(f"norm: {describe(x)} has no norm of its own type\n  write x.float().norm()")
     if p == "nuc":
         return _nuclear(x, dim, keepdim)

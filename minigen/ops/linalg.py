@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import check_dim, op
-from ..device import xp
+from ..autograd.modes import mode
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, value
 from .rearranging import _diagonal, roll
@@ -29,12 +29,18 @@ def _matmul(a, b):
 
 
 def _product(a, b):
-    """a @ b by the kernel, which keeps to one pool of threads, unless NumPy's BLAS would use one thread
-    anyhow.
+    """a @ b by the kernel, unless NumPy's BLAS would use one thread anyhow, and so not fight with our pool of threads.
+
+    The 16-bit types are summed in float32, with a kernel or without: array libraries have no product for some of them.
     """
-    work, M, N = a.size * b.shape[-1], a.shape[-2], b.shape[-1]
-    family = kernels.find(a, "blas") if work > (SMALL if M > 1 < N else SMALL_VECTOR) else None
-    return a @ b if family is None else family.matmul(a, b)
+    here, work, M, N = type(a) is np.ndarray, a.size * b.shape[-1], a.shape[-2], b.shape[-1]
+    small = here and work <= (SMALL if M > 1 < N else SMALL_VECTOR)
+    family = None if small else kernels.find(a, "blas")
+    if family is not None:
+        return family.matmul(a, b)
+    if a.itemsize == 2 and a.dtype.name in ("float16", "bfloat16"):
+        return _product(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    return a @ b
 
 
 def _rows(x):
@@ -59,7 +65,9 @@ _matmul.gradient(a=lambda g, b: _times(g, b.swapaxes(-1, -2)), b=_matmul_gradien
 def _dot(a, b):
     if a.dtype != b.dtype:
         raise DtypeError("both must be of one type")
-    return xp(a).dot(a, b)
+    if type(a) is np.ndarray and a.itemsize > 2:
+        return np.dot(a, b)
+    return _product(a[None], b[:, None]).reshape(())
 
 
 _dot.gradient(a=lambda g, b: g * b, b=lambda g, a: g * a)
@@ -133,7 +141,8 @@ def _strict(name, a, b, m, n):
             f"{name}: takes {m} and {n} dimensions, got {tuple(a.shape)} and {tuple(b.shape)}\n"
             f"  matmul (or @) takes any number, and broadcasts"
         )
-    if a.shape[-1] != b.shape[-2 if n > 1 else 0] or a.dtype != b.dtype or (m == n == 3 and a.shape[0] != b.shape[0]):
+    fits = a.shape[-1] == b.shape[-2 if n > 1 else 0] and (m < 3 or n < 3 or a.shape[0] == b.shape[0])
+    if not fits or (a.dtype != b.dtype and mode.autocast is None):
         _refuse(name, a, b)
     return matmul(a, b)
 

@@ -4,13 +4,15 @@
 three of them (kernels/cpu/linear.py).
 """
 
+import numpy as np
+
 from .. import kernels
 from ..autograd import op
-from ..device import is_array
+from ..device import FLOATS, is_array
 from ..errors import expect
 from ..tensor import Tensor, value
 from .activations import floating
-from .linalg import _matmul, _rows
+from .linalg import _matmul, _rows, _times
 from .linalg import matmul as _product
 from .reduction import sum as _sum
 from .shape import broadcast_to, reshape
@@ -25,7 +27,7 @@ def _linear(x, weight, bias):
     family = kernels.find(x, "linear")
     if family is not None:
         return family.linear(x, weight, bias)
-    y = x.reshape(_rows(x), x.shape[-1]) @ weight.T
+    y = _times(x.reshape(_rows(x), x.shape[-1]), weight.T)
     if bias is not None:
         y += bias
     return y.reshape(*x.shape[:-1], len(weight))
@@ -45,7 +47,8 @@ def _(g, x, weight, needs, into):
 @op
 def _sum_leading(x):
     """The sum over all dimensions but the last."""
-    family = kernels.find(x, "reduce") if x.size > SUMMED else None
+    small = type(x) is np.ndarray and x.size <= SUMMED
+    family = None if small else kernels.find(x, "reduce")
     return x.reshape(_rows(x), x.shape[-1]).sum(0) if family is None else family.sum_leading(x)
 
 
@@ -61,7 +64,7 @@ def _ordinary(x, weight, bias):
         and weight.ndim == 2
         and x.shape[-1] == weight.shape[1]
         and x.dtype is weight.dtype
-        and x.dtype.kind == "f"
+        and x.dtype.kind in FLOATS
         and (bias is None or (is_array(bias) and bias.shape == weight.shape[:1] and bias.dtype is x.dtype))
     )
 

@@ -204,7 +204,9 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
         var,
     )
     expect(
-        not bool((value(var) < 0).any()), f"{name}: var holds variances, which are not negative", error=ArgumentError
+        xp(value(var)) is not np or not bool((value(var) < 0).any()),
+        f"{name}: var holds variances, which are not negative",
+        error=ArgumentError,
     )
     var = _at_least(var, eps)
     losses = 0.5 * (log(var) + (input - target) * (input - target) / var)

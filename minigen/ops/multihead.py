@@ -4,14 +4,14 @@ The attention itself is `scaled_dot_product_attention` (attention.py). Here are 
 kinds of mask made one, the extra key and value that may be learnt or zero, and the weights for those who look at them.
 """
 
-from ..device import xp
 from ..errors import DtypeError, describe, expect
-from ..tensor import Tensor, wrap
+from . import creation
 from .arithmetic import where
 from .attention import scaled_dot_product_attention
 from .dropout import dropout
 from .joining import cat
 from .linear import linear
+from .rearranging import triu
 from .softmax import softmax
 
 
@@ -173,9 +173,8 @@ def _merge(key_padding_mask, attn_mask, q, k, keys, is_causal):
     if attn_mask is not None:
         _check_mask("attn_mask", attn_mask, [(length, keys), (n * heads, length, keys)])
         parts.append(attn_mask.reshape(n, heads, length, keys) if attn_mask.ndim == 3 else attn_mask)
-    library = xp(q.data)
     if is_causal and (parts or total != keys):
-        parts.append(wrap(library.triu(library.ones((length, keys), bool), 1)))
+        parts.append(triu(creation.ones(length, keys, dtype=bool, device=q.device), 1))
     if total != keys:
         parts = [cat([m, _zeros(m, (*m.shape[:-1], total - keys))], dim=-1) for m in parts]
     if not parts:
@@ -208,7 +207,7 @@ def _attention_with_weights(q, k, v, mask, dropout_p):
 
 
 def _zeros(like, shape):
-    return Tensor(xp(like.data).zeros(shape, like.dtype))
+    return creation.zeros(shape, dtype=like.dtype, device=like.device)
 
 
 __all__ = ["attend", "multi_head_attention_forward"]

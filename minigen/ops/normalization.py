@@ -18,10 +18,11 @@ import math
 import numpy as np
 
 from .. import kernels
-from ..autograd import check_dim, op
+from ..autograd import action, check_dim, op
+from ..autograd.modes import mode
 from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
-from ..tensor import Tensor, value, wrote
+from ..tensor import Tensor, float32, value, wrote
 from .activations import floating
 from .arithmetic import clamp
 from .elementary import rsqrt, sqrt
@@ -122,8 +123,14 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     eps=None: the smallest step of x's type. Raises ShapeError.
     """
     dims = _last_dims("rms_norm", input, normalized_shape, weight)
-    eps = float(np.finfo(input.dtype).eps) if eps is None else float(eps)
-    return _rms_norm(input, weight, eps, dims)
+    return _rms_norm(input, weight, _epsilon(input.dtype) if eps is None else float(eps), dims)
+
+
+def _epsilon(dtype):
+    """The step from 1 to the next number of the type that is computed with."""
+    if mode.autocast is not None and dtype.itemsize == 2:
+        dtype = float32
+    return 2.0**-7 if dtype.kind == "V" else float(np.finfo(dtype).eps)
 
 
 # Batch, group and instance norm: x (N, C, ...), weight and bias (C,) or None
@@ -228,13 +235,22 @@ def _check(name, x, *per_channel):
         )
 
 
-def _follow(running, batch, momentum):
-    """running <- (1 - momentum) running + momentum batch, in place."""
+@action
+def _follow(running, batch, momentum, scale=1.0):
+    """running <- (1 - momentum) running + momentum scale batch, in place."""
     if running is not None:
         array = value(running)
-        array[...] = (1.0 - momentum) * array + momentum * value(batch)
+        array[...] = (1.0 - momentum) * array + momentum * (batch * scale)
         if isinstance(running, Tensor):
             wrote(array)
+
+
+@action
+def _follow_all(running_mean, running_var, x, momentum):
+    """For instance norm: the means over samples of each sample's own mean and variance."""
+    x, positions = x.astype(float32) if x.dtype.itemsize == 2 else x, tuple(range(2, x.ndim))
+    _follow(running_mean, x.mean(positions).mean(0), momentum)
+    _follow(running_var, x.var(positions, ddof=1).mean(0), momentum)
 
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -264,8 +280,8 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     )
     y, m, v = _batch_norm(input, weight, bias, float(eps))
     if count:
-        _follow(running_mean, m, momentum)
-        _follow(running_var, value(v) * (count / (count - 1)), momentum)
+        _follow(running_mean, value(m), momentum)
+        _follow(running_var, value(v), momentum, count / (count - 1))
     return y
 
 
@@ -294,10 +310,7 @@ def instance_norm(
         input,
     )
     if count and (running_mean is not None or running_var is not None):
-        x = value(input)
-        positions = tuple(range(2, x.ndim))
-        _follow(running_mean, x.mean(positions).mean(0), momentum)
-        _follow(running_var, x.var(positions, ddof=1).mean(0), momentum)
+        _follow_all(running_mean, running_var, value(input), momentum)
     return _group_norm(input, max(input.shape[1], 1), weight, bias, float(eps))
 
 

@@ -1,6 +1,6 @@
 """What element-wise ops ask of their operands: which library, and floating-point numbers where the answer is one."""
 
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import DtypeError, describe
 from ..tensor import float32
 
@@ -12,13 +12,13 @@ def library_of(a, b):
 
 def is_floating(x):
     """Whether x, a number, an array or a tensor, is floating-point."""
-    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind == "f")
+    return isinstance(x, float) or (hasattr(x, "dtype") and x.dtype.kind in FLOATS)
 
 
 def floating(x):
     """The array x, as float32 unless it is floating-point already: what exp, sqrt or mean compute with."""
     try:
-        return x if x.dtype.kind == "f" else x.astype(float32)
+        return x if x.dtype.kind in FLOATS else x.astype(float32)
     except AttributeError:
         raise DtypeError(f"got {describe(x)} where a tensor or an array belongs\n  write minigen.tensor(...)") from None
 

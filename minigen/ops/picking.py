@@ -6,8 +6,8 @@ that waits cannot be captured in a graph; there it is left to the user, as in Cu
 
 import numpy as np
 
-from ..autograd import check_dim
-from ..device import is_array, xp
+from ..autograd import action, check_dim
+from ..device import FLOATS, is_array, xp
 from ..errors import DimError, DtypeError, ShapeError, describe, expect
 from ..tensor import value
 from .indexing import _pick
@@ -19,7 +19,7 @@ def places(name, index, like):
     array, lib = value(index), xp(value(like))
     if not is_array(array) or xp(array) is not lib:
         array = lib.asarray(array.get() if is_array(array) and lib is np else array)
-    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+    if array.size == 0 and array.dtype.kind in FLOATS:  # an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         hint = "write mask.nonzero(), or masked_select" if array.dtype.kind == "b" else "write index.long()"
@@ -27,6 +27,7 @@ def places(name, index, like):
     return array
 
 
+@action
 def check_range(name, index, size, lowest=0):
     """Raise DimError unless lowest <= index < size."""
     if xp(index) is np and index.size:

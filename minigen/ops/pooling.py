@@ -8,6 +8,7 @@ Two pairs of linear ops carry the gradients, of every order: `_window_sums` and 
 and its transpose `_put`. Without a kernel for the array, a pool of k x k is k * k additions, or comparisons, of slices.
 """
 
+import functools
 import itertools
 import math
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import op
-from ..device import xp
+from ..device import home, xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import Tensor
 from ..tensor import value as array
@@ -47,31 +48,36 @@ def _count(name, x, kernel, window, ceil_mode):
 
 
 @op
-def _window_sums(x, kernel, count, window):
-    """x (N, C, ...) -> the sum of each window (N, C, *count)."""
+def _window_sums(x, kernel, count, window, scale=1.0):
+    """x (N, C, ...) -> `scale` times the sum of each window (N, C, *count)."""
     family = kernels.find(x, "pool")
     if family is not None and x.size:
-        return family.sum_pool(x, kernel, count, window)
+        return family.sum_pool(x, kernel, count, window, scale)
     y = xp(x).zeros((*x.shape[:2], *count), x.dtype)
     for _, reached, seen in taps(kernel, count, x.shape[2:], window):
         y[reached] += x[seen]
-    return y
+    return y * scale
 
 
 @op
-def _spread_sums(y, kernel, size, window):
-    """Each window's number y (N, C, ...) added to all its places in zeros (N, C, *size): the transpose."""
+def _spread_sums(y, kernel, size, window, scale=1.0):
+    """The transpose: each number y (N, C, ...), times `scale`, added to all places of its window in (N, C, *size)."""
     family = kernels.find(y, "pool")
     if family is not None and y.size:
-        return family.spread(y, kernel, size, window)
+        return family.spread(y, kernel, size, window, scale)
+    y = y * scale
     x = xp(y).zeros((*y.shape[:2], *size), y.dtype)
     for _, reached, seen in taps(kernel, y.shape[2:], size, window):
         x[seen] += y[reached]
     return x
 
 
-_window_sums.gradient(x=lambda g, x_shape, kernel, window: _spread_sums(g, kernel, tuple(x_shape[2:]), window))
-_spread_sums.gradient(y=lambda g, y_shape, kernel, window: _window_sums(g, kernel, tuple(y_shape[2:]), window))
+_window_sums.gradient(
+    x=lambda g, x_shape, kernel, window, scale: _spread_sums(g, kernel, tuple(x_shape[2:]), window, scale)
+)
+_spread_sums.gradient(
+    y=lambda g, y_shape, kernel, window, scale: _window_sums(g, kernel, tuple(y_shape[2:]), window, scale)
+)
 
 
 def _avg_pool(name, dims, x, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
@@ -79,13 +85,19 @@ def _avg_pool(name, dims, x, kernel, stride, padding, ceil_mode, count_include_p
     kernel, window = _arguments(name, dims, kernel, stride, padding)
     expect(divisor is None or divisor != 0, f"{name}: divisor_override must not be zero", error=ArgumentError)
     count = _count(name, x, kernel, window, ceil_mode)
-    sums = _window_sums(x, kernel, count, window)
     if divisor is None and (ceil_mode or (not count_include_pad and any(window.padding))):
-        areas = _areas(x.shape[2:], kernel, count, window, count_include_pad)
-        y = sums * Tensor(xp(array(x)).asarray(1.0 / areas, x.dtype))
+        held = tuple(x.shape[2:]), kernel, count, window, count_include_pad
+        sums = _window_sums(x, kernel, count, window)
+        y = sums * Tensor(_shares(held, *home(array(x)), sums.dtype))
     else:
-        y = sums * (1.0 / (divisor or math.prod(kernel)))
+        y = _window_sums(x, kernel, count, window, 1.0 / (divisor or math.prod(kernel)))
     return unbatched(y, had_batch)
+
+
+@functools.lru_cache(256)
+def _shares(held, lib, place, dtype):
+    """1 / the areas of the windows, in memory that stays on the GPU number `place`, for a step captured there."""
+    return lib.asarray(1.0 / _areas(*held), dtype)
 
 
 def _areas(size, kernel, count, window, count_include_pad):
@@ -168,11 +180,14 @@ def _take(x, places):
 
 
 @op
-def _put(y, places, size):
-    """Zeros (N, C, *size), and y (N, C, ...) added at its places: the transpose of `_take`."""
+def _put(y, places, size, pooled=None):
+    """Zeros (N, C, *size), and y (N, C, ...) added at its places: the transpose of `_take`.
+
+    pooled: (kernel, window) if place i lies in the i-th of these windows, so that few have to be looked at for each x.
+    """
     family = kernels.find(y, "pool")
     if family is not None and y.size and 0 not in size:
-        return family.put(y, places, size)
+        return family.put(y, places, size, pooled)
     planes, each = math.prod(y.shape[:2]), math.prod(y.shape[2:])
     x = xp(y).zeros((planes, math.prod(size)), y.dtype)
     xp(y).add.at(x, (xp(y).arange(planes)[:, None], places.reshape(planes, each)), y.reshape(planes, each))
@@ -202,16 +217,17 @@ def _largest(x, kernel, count, window):
         return y, places, places
     lib, size = xp(x), x.shape[2:]
     numbers = lib.arange(math.prod(size)).reshape(size)
-    y = lib.zeros((*x.shape[:2], *count), x.dtype)
+    y = lib.full((*x.shape[:2], *count), -np.inf, x.dtype)
     places = lib.full(y.shape, -1)
     for _, reached, seen in taps(kernel, count, size, window):
         better = (places[reached] < 0) | (x[seen] > y[reached]) | (x[seen] != x[seen])
         y[reached] = lib.where(better, x[seen], y[reached])
         places[reached] = lib.where(better, numbers[seen], places[reached])
+    places = lib.maximum(places, 0)
     return y, places, places
 
 
-_largest.gradient(x=lambda g, x_shape, places: _put(g[0], places, tuple(x_shape[2:])))
+_largest.gradient(x=lambda g, x_shape, kernel, window, places: _put(g[0], places, tuple(x_shape[2:]), (kernel, window)))
 
 
 def _max_pool(name, dims, x, kernel, stride, padding, dilation, ceil_mode, return_indices):
@@ -257,7 +273,7 @@ def _max_unpool(name, dims, x, indices, kernel, stride, padding, output_size):
     near = len(size) == dims and all(-s < n - u < s for n, u, s in zip(size, usual, window.stride))
     expect(near, f"{name}: output_size must be within a stride of {usual}", output_size)
     rows = math.prod(size)
-    if places.size and not (int(places.min()) >= 0 and int(places.max()) < rows):
+    if places.size and xp(places) is np and not (int(places.min()) >= 0 and int(places.max()) < rows):
         raise DimError(f"{name}: an index of {int(places.max())} in pictures of {size}, {rows} elements each")
     return unbatched(_place(x, places.astype(np.int64, copy=False), size), had_batch)
 
@@ -298,6 +314,7 @@ def _edges(old, new):
     return i * old // max(new, 1), -(-(i + 1) * old // max(new, 1))
 
 
+@functools.lru_cache(256)
 def _means(old, new):
     """The means of even windows as lists for `mix`."""
     first, end = _edges(old, new)

@@ -7,7 +7,7 @@ import numpy as np
 from ..autograd import check_dim, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, ShapeError, expect
-from ..tensor import value
+from ..tensor import reads, value
 from .casting import clone
 from .indexing import getitem
 from .joining import cat
@@ -151,6 +151,7 @@ def repeat_interleave(x, repeats, dim=None, *, output_size=None):
     expect(counts.shape == (n,), f"repeat_interleave: repeats must be one number or {n} of them", counts)
     expect(counts.dtype.kind in "iu", "repeat_interleave: repeats must be integers", counts, error=ArgumentError)
     expect(not (counts < 0).any(), "repeat_interleave: repeats must be at least 0", error=ArgumentError)
+    reads("repeat_interleave with a tensor of repeats")
     total = int(counts.sum())
     expect(
         output_size in (None, total), f"repeat_interleave: output_size={output_size}, not {total}", error=ArgumentError

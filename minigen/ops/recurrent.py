@@ -6,8 +6,8 @@
 Weights are PyTorch's: w_ih (gates * H, D), w_hh (gates * H, H), biases (gates * H,), with the gates one below the other
 in the order r, z, n (GRU) and i, f, g, o (LSTM). `minigen.nn` stacks layers and directions.
 
-A layer is a fused op. Its definition is the loop over the steps; its kernel (kernels/cpu/recurrent.py) walks through
-time in one call, forward and back.
+A layer is a fused op. Its definition is the loop over the steps; its kernel (recurrent.py in kernels/cpu and
+kernels/cuda) walks through time in one call, forward and back.
 """
 
 from .. import kernels

@@ -9,9 +9,9 @@ import math
 import numpy as np
 
 from ..autograd import op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, describe
-from ..tensor import float16, float32, int64
+from ..tensor import float32, int64
 from .arithmetic import _where, where
 from .casting import cast
 from .elementary import exp
@@ -56,8 +56,8 @@ spread.gradient(x=lambda g, x_shape, dim: _sum(g, dim, False).reshape(x_shape))
 
 
 def _total(x, dim, keepdim):
-    if x.dtype is float16:  # eleven bits are too few to add in
-        return x.sum(axis=dim, keepdims=keepdim, dtype=float32).astype(float16)
+    if x.dtype.itemsize == 2 and x.dtype.kind in FLOATS:  # eleven bits, or eight, are too few to add in
+        return x.sum(axis=dim, keepdims=keepdim, dtype=float32).astype(x.dtype)
     return x.sum(axis=dim, keepdims=keepdim)
 
 
@@ -65,7 +65,7 @@ def _summable(x, dtype):
     """x in the type that its sum has: `dtype` if given, int64 for integers and booleans."""
     if dtype is not None:
         return cast(x, dtype)
-    return x if x.dtype.kind == "f" else cast(x, int64)
+    return x if x.dtype.kind in FLOATS else cast(x, int64)
 
 
 # Sums and means
@@ -100,7 +100,7 @@ _mean.gradient(x=lambda g, x_shape, dim: spread(g / max(count(x_shape, dim), 1),
 def mean(x, dim=None, keepdim=False, *, dtype=None):
     """The mean over `dim`; of no elements it is NaN. Raises DtypeError for integers and booleans, unless `dtype`."""
     x = x if dtype is None else cast(x, dtype)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATS:
         raise DtypeError(f"mean: {describe(x)} has no mean of its own type\n  write x.float().mean()")
     return _mean(x, reduced("mean", x, dim), keepdim)
 
@@ -181,7 +181,7 @@ def var(x, dim=None, unbiased=None, keepdim=False, *, correction=None):
         raise ArgumentError("var: unbiased= and correction= say the same thing; give one of them")
     if unbiased is not None:
         correction = int(unbiased)
-    if x.dtype.kind != "f":
+    if x.dtype.kind not in FLOATS:
         raise DtypeError(f"var: {describe(x)} has no variance of its own type\n  write x.float().var()")
     return _var(x, reduced("var", x, dim), 1 if correction is None else correction, keepdim)
 

@@ -6,7 +6,7 @@ Functions made of steps are flat between them: their gradient is zero wherever t
 import numpy as np
 
 from ..autograd import op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, describe
 from .operands import is_floating, library_of
 
@@ -76,7 +76,7 @@ floor_divide.gradient(a=lambda g: _flat(g), b=lambda g: _flat(g))
 def _div_trunc(a, b):
     _refuse_zero("div", a, b)
     floored = a // b
-    if floored.dtype.kind == "f":
+    if floored.dtype.kind in FLOATS:
         return library_of(a, b).trunc(a / b)
     return floored + ((a % b != 0) & ((a < 0) != (b < 0)))
 

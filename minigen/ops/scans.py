@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..autograd import check_dim, op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..tensor import Tensor, int64, value, wrap
 from .arithmetic import _where
 from .casting import cast
@@ -27,7 +27,7 @@ def _prepared(name, x, dim, dtype):
     dim = check_dim(name, dim, x.ndim)
     if dtype is not None:
         return cast(x, dtype), dim
-    return (x if x.dtype.kind == "f" else cast(x, int64)), dim
+    return (x if x.dtype.kind in FLOATS else cast(x, int64)), dim
 
 
 # Sums

@@ -7,7 +7,7 @@ All return a new tensor and leave x as it was. Where an index names a place twic
 import numpy as np
 
 from ..autograd import check_dim, op
-from ..device import is_array, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, value
 from .indexing import _normalise, _pick, _put_add
@@ -57,10 +57,10 @@ def _number(name, fill, x):
         expect(not whole, f"{name}: {fill} does not fit into {x.dtype}", error=DtypeError)
         return fill
     expect(fill.ndim == 0, f"{name}: the value must be one number\n  did you mean where(mask, y, x)?", fill)
-    expect(fill.dtype.kind in "fiub", f"{name}: the value must be real", fill, error=DtypeError)
+    expect(fill.dtype.kind in FLOATS + "iub", f"{name}: the value must be real", fill, error=DtypeError)
     if fill.dtype == x.dtype:
         return fill
-    expect(x.dtype.kind == "f" or fill.dtype.kind != "f", f"{name}: x and value", x, fill, error=DtypeError)
+    expect(x.dtype.kind in FLOATS or fill.dtype.kind not in FLOATS, f"{name}: x and value", x, fill, error=DtypeError)
     return fill.to(x.dtype) if isinstance(fill, Tensor) else fill.astype(x.dtype)
 
 
@@ -149,7 +149,7 @@ def scatter_reduce(x, dim, index, src, reduce, include_self=True):
     count = lib.zeros(x.shape, x.dtype)
     lib.add.at(count, index, 1)
     count = count + 1 if include_self else lib.maximum(count, 1)
-    return total / count if x.dtype.kind == "f" else value(total) // count.astype(x.dtype)
+    return total / count if x.dtype.kind in FLOATS else value(total) // count.astype(x.dtype)
 
 
 @op
@@ -157,8 +157,8 @@ def _extreme(x, src, index, largest, include_self):
     lib = xp(x)
     y = x.copy()
     if not include_self:
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-        highest = np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).max
+        lowest = -np.inf if x.dtype.kind in FLOATS else np.iinfo(x.dtype).min
+        highest = np.inf if x.dtype.kind in FLOATS else np.iinfo(x.dtype).max
         y[index] = lowest if largest else highest
     (lib.maximum if largest else lib.minimum).at(y, index, src)
     return y

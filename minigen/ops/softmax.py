@@ -7,7 +7,7 @@ Fused: one kernel call, whatever the dimension. A slice that is all -inf gives N
 """
 
 from .. import kernels, random
-from ..autograd import check_dim, op
+from ..autograd import action, check_dim, op
 from ..device import device_of, xp
 from ..errors import ArgumentError, expect
 from ..tensor import value
@@ -100,12 +100,17 @@ def gumbel_softmax(logits, tau=1.0, hard=False, eps=1e-10, dim=-1, generator=Non
     """
     floating("gumbel_softmax", logits)
     expect(tau > 0, "gumbel_softmax: tau must be positive", tau, error=ArgumentError)
-    x, generator = value(logits), generator or random.default_generator
-    noise = -xp(x).log(generator.exponential(x.shape, device=device_of(x)).astype(x.dtype) + x.dtype.type(2.0**-60))
-    y = softmax((logits + noise) / tau, dim)
+    y = softmax((logits + _gumbel(value(logits), generator)) / tau, dim)
     if not hard:
         return y
     soft = value(y)
     lib = xp(soft)
     one_hot = lib.moveaxis(soft.argmax(dim)[..., None] == lib.arange(soft.shape[dim]), -1, dim)
     return one_hot.astype(soft.dtype) - soft + y
+
+
+@action
+def _gumbel(x, generator):
+    """Gumbel noise in the shape and type of x."""
+    generator = generator or random.default_generator
+    return -xp(x).log(generator.exponential(x.shape, device=device_of(x)).astype(x.dtype) + x.dtype.type(2.0**-60))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..autograd import op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, value, wrap
 from .linalg import _matmul, matmul
@@ -26,7 +26,7 @@ def check_matrices(name, *arrays, square=True):
             f"{name}: takes matrices, (..., n, n)" if square else f"{name}: takes matrices",
             a,
         )
-        expect(a.dtype.kind == "f", f"{name}: needs floating-point numbers\n  write x.float()", a, error=DtypeError)
+        expect(a.dtype.kind in FLOATS, f"{name}: needs floating-point numbers\n  write x.float()", a, error=DtypeError)
         expect(not square or a.shape[-1] == a.shape[-2], f"{name}: the matrices must be square", a)
     if len({a.dtype for a in arrays}) > 1:
         raise DtypeError(

@@ -6,7 +6,7 @@ What returns values and indices returns a named tuple: `values, indices = x.sort
 from typing import NamedTuple
 
 from ..autograd import check_dim
-from ..device import xp
+from ..device import FLOATS, xp
 from ..errors import ArgumentError, DimError, expect
 from ..tensor import Tensor, value, wrap
 from .indexing import _pick
@@ -120,6 +120,6 @@ def median(x, dim=None, keepdim=False):
     n = x.shape[dim]
     expect(n > 0, f"median: dimension {dim} is empty", x, error=DimError)
     array, lib = value(x), xp(value(x))
-    bad = lib.isnan(array).any(axis=dim, keepdims=True) if array.dtype.kind == "f" else None
+    bad = lib.isnan(array).any(axis=dim, keepdims=True) if array.dtype.kind in FLOATS else None
     place = (n - 1) // 2 if bad is None or not bad.any() else lib.where(bad, n - 1, (n - 1) // 2)
     return _nth(x, place, dim, keepdim)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from ..autograd import op
-from ..device import xp
+from ..device import FLOATS, xp
 from ..tensor import float32, value
 from .arithmetic import _where, clamp
 from .casting import cast
@@ -105,7 +105,7 @@ erfc.gradient(x=lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)))
 
 def logit(x, eps=None):
     """log(x / (1 - x)), elementwise, the inverse of sigmoid; `eps` keeps x between eps and 1 - eps."""
-    x = x if x.dtype.kind == "f" else cast(x, float32)
+    x = x if x.dtype.kind in FLOATS else cast(x, float32)
     x = x if eps is None else clamp(x, eps, 1.0 - eps)
     return log(x) - log1p(-x)
 
@@ -145,5 +145,5 @@ _xlogy.gradient(
 def xlogy(a, b):
     """a * log(b), elementwise, and 0 where a is 0: p log p of a probability, without a NaN at 0."""
     if not hasattr(b, "dtype"):
-        b = xp(value(a)).full((), b, a.dtype if a.dtype.kind == "f" else float32)
+        b = xp(value(a)).full((), b, a.dtype if a.dtype.kind in FLOATS else float32)
     return _xlogy(a, b)

@@ -11,6 +11,8 @@ import itertools
 import operator
 from typing import NamedTuple
 
+from ..autograd.modes import mode
+from ..device import FLOATS
 from ..errors import ArgumentError, DtypeError, ShapeError, expect
 from .shape import reshape
 
@@ -102,10 +104,10 @@ def unbatched(y, had_batch):
 
 
 def floating(name, *tensors):
-    """Raise DtypeError unless all tensors are of one floating-point type."""
+    """Raise DtypeError unless all tensors are of one floating-point type; of any, where autocast chooses it."""
     kinds = {x.dtype for x in tensors}
     expect(
-        len(kinds) == 1 and all([dtype.kind == "f" for dtype in kinds]),
+        (len(kinds) == 1 or mode.autocast is not None) and all([dtype.kind in FLOATS for dtype in kinds]),
         f"{name}: all tensors must be of one floating-point type; write x.float() or x.double() on the others",
         *tensors,
         error=DtypeError,

@@ -63,8 +63,8 @@ class Adafactor(Optimizer):
         g = -s.g if maximize else s.g
         eps1 = np.finfo(p.dtype).eps.item() if eps[0] is None else eps[0]
         new = t**beta2_decay  # the weight of this gradient in the running means
-        size = max(eps[1], float(xp.linalg.norm(p)) / math.sqrt(p.size))
-        alpha = size * min(lr, 1 / math.sqrt(t))
+        size = s.number(xp.maximum(eps[1], s.number(xp.linalg.norm(p)) / math.sqrt(p.size)))
+        alpha = size * s.number(xp.minimum(lr, 1 / t**0.5))
         if weight_decay:
             p *= 1 - lr * weight_decay
         if g.ndim > 1:
@@ -77,5 +77,5 @@ class Adafactor(Optimizer):
             v = s["variance"]
             v += new * (g * g - v)
         step = g / xp.sqrt(xp.maximum(v, eps1 * eps1))
-        too_large = float(xp.linalg.norm(step)) / (math.sqrt(step.size) * d)
-        p -= alpha / max(1.0, too_large) * step
+        too_large = s.number(xp.linalg.norm(step)) / (math.sqrt(step.size) * d)
+        p -= alpha / s.number(xp.maximum(1.0, too_large)) * step

@@ -10,8 +10,6 @@ AdamW, which most training spends its time in, have a kernel that does it in one
 
 import math
 
-import numpy as np
-
 from .. import kernels
 from ..errors import ArgumentError, expect
 from .optimizer import Optimizer
@@ -29,6 +27,7 @@ class Adam(Optimizer):
     """
 
     arrays = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    skips = True
     flags = ("foreach", "capturable", "differentiable", "fused")
 
     def __init__(
@@ -60,7 +59,8 @@ class Adam(Optimizer):
         largest = s["max_exp_avg_sq"] if amsgrad else None
         kernel = kernels.find(p, "optim")
         if kernel is not None:
-            return kernel.adam(p, g, m, v, largest, t, lr, b1, b2, eps, weight_decay, decoupled_weight_decay, maximize)
+            flags = weight_decay, decoupled_weight_decay, maximize, *s.device_only(s.skip)
+            return kernel.adam(p, g, m, v, largest, t, lr, b1, b2, eps, *flags)
         xp = s.flat.xp
         g = -g if maximize else g
         if weight_decay and decoupled_weight_decay:
@@ -71,7 +71,7 @@ class Adam(Optimizer):
         v += (1 - b2) * (g * g - v)
         if amsgrad:
             v = xp.maximum(largest, v, out=largest)
-        p -= lr / (1 - b1**t) * m / (xp.sqrt(v) / math.sqrt(1 - b2**t) + eps)
+        p -= lr / (1 - b1**t) * m / (xp.sqrt(v) / (1 - b2**t) ** 0.5 + eps)
 
 
 class AdamW(Adam):
@@ -159,8 +159,7 @@ class NAdam(Optimizer):
             g = g + weight_decay * p
         mu = b1 * (1 - 0.5 * 0.96 ** (t * momentum_decay))
         mu_next = b1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
-        product = float(np.float32(s.numbers.get("mu_product", 1.0)) * np.float32(mu))  # float32, as in PyTorch
-        s.numbers["mu_product"] = product
+        product = s.product("mu_product", mu)
         m += (1 - b1) * (g - m)
         v += (1 - b2) * (g * g - v)
         denominator = s.flat.xp.sqrt(v / (1 - b2**t)) + eps
@@ -211,7 +210,14 @@ class RAdam(Optimizer):
         step = lr / (1 - b1**t) * m
         rho_inf = 2 / (1 - b2) - 1
         rho = rho_inf - 2 * t * b2**t / (1 - b2**t)
-        if rho > 5:
-            r = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+        if s.on_device:
+            rectified = step * s.flat.xp.maximum(self._variance(rho, rho_inf), 0.0) ** 0.5 * (1 - b2**t) ** 0.5
+            step = s.flat.xp.where(rho > 5, rectified / (s.flat.xp.sqrt(v) + eps), step)
+        elif rho > 5:
+            r = math.sqrt(self._variance(rho, rho_inf))
             step = step * (r * math.sqrt(1 - b2**t)) / (s.flat.xp.sqrt(v) + eps)
         p -= step
+
+    @staticmethod
+    def _variance(rho, rho_inf):
+        return (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)

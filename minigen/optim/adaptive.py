@@ -1,7 +1,7 @@
 """Steps divided by the size of past gradients, without Adam's momentum: Adagrad, RMSprop and Adadelta."""
 
 from ..errors import ArgumentError, expect
-from .optimizer import Optimizer
+from .optimizer import Optimizer, given
 
 __all__ = ["Adadelta", "Adagrad", "RMSprop"]
 
@@ -97,7 +97,7 @@ class RMSprop(Optimizer):
             mean += (1 - alpha) * (g - mean)
             v = v - mean * mean
         step = g / (xp.sqrt(v) + eps)
-        if momentum:
+        if given(momentum):
             b = s["momentum_buffer"]
             b *= momentum
             b += step

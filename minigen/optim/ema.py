@@ -9,7 +9,8 @@ with ema.applied():
 
 import contextlib
 
-from .. import kernels
+from .. import device, kernels
+from ..autograd import action
 from ..device import xp
 from ..errors import ArgumentError, CheckpointError, expect
 from ..tensor import Tensor, wrote
@@ -47,6 +48,8 @@ class EMA:
 
     def _allocate(self):
         """Copies of the parameters, in one array for each type and device, laid out as an optimiser lays them out."""
+        if device.capturing is not None:
+            device.capturing.refuse_new("an EMA is made")
         kinds = {}
         for i, p in enumerate(self.params):
             kinds.setdefault((p.data.dtype, p.device), []).append(i)
@@ -63,18 +66,24 @@ class EMA:
         t = self.calls // self.every
         return min(self.decay, (1 + t) / (10 + t)) if self.warmup else self.decay
 
+    @action
     def update(self):
         """Take in the weights as they are now. Call it after each step of the optimiser."""
-        self.calls += 1
-        if self.calls % self.every:
+        graph = device.capturing
+        share = self._share() if graph is None else graph.number(self, self._share)
+        if graph is None and share == 0:
             return
-        d = self.rate()
         for shadow, weight in self._pairs():
             kernel = kernels.find(shadow, "optim") if shadow.ndim == 1 else None
             if kernel is not None:
-                kernel.lerp(shadow, weight, 1 - d)
+                kernel.lerp(shadow, weight, share)
             else:
-                shadow += (1 - d) * (weight - shadow)
+                shadow += share * (weight - shadow)
+
+    def _share(self):
+        """Count a call, and give the share of the weights in it: 0 in the calls that `every` leaves out."""
+        self.calls += 1
+        return 0.0 if self.calls % self.every else 1 - self.rate()
 
     def _pairs(self):
         """(shadow, weight) in long rows; worked out anew only when a parameter has been given other memory."""

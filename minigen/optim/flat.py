@@ -10,11 +10,15 @@ brings its numbers home if they have moved, and leaves out those without a gradi
 """
 
 import math
+import weakref
 
 import numpy as np
 
+from .. import device
 from ..device import xp
 from ..errors import expect
+from ..tensor import owner
+from .counter import Counter, counted
 
 ALIGN = 16  # elements: every parameter starts at a multiple of 64 bytes, as vector loads on both devices like it
 
@@ -53,24 +57,28 @@ NOTHING = Record()
 
 
 class Flat:
-    """Parameters of one type and device, moved into one array.
+    """Parameters of one type and device, moved into one array. Its length is a multiple of `multiple`.
 
     data, grad    (n,) the parameters and their gradients
     arrays        {name: (n,) array} the optimiser's state that has the parameters' shapes
     own           for each parameter {name: array} the state that has another shape
     records       for each parameter a Record; those with the same past share one
+    skip          a device number; where it is not 0 the step that is being made is left out (see amp.GradScaler)
     """
 
-    def __init__(self, params):
+    skip = None
+
+    def __init__(self, params, multiple=1):
         self.params = params
         self.shapes = [p.shape for p in params]
         self.starts, size = layout(self.shapes)
+        size = -(-size // multiple) * multiple
         first = params[0].data
         self.dtype, self.xp = first.dtype, xp(first)
         self.data = self.xp.zeros(size, self.dtype)
         self.grad = self.xp.zeros(size, self.dtype)
         self.views = views(self.data, self.shapes)
-        self.arrays = {}
+        self.arrays, self.fills = {}, {}
         self.own = [{} for _ in params]
         self.records = [NOTHING] * len(params)
         for i, buffer in enumerate(views(self.grad, self.shapes)):
@@ -98,8 +106,21 @@ class Flat:
     def array(self, name, fill=0.0):
         """The state called `name` in the parameters' layout, made at first use."""
         if name not in self.arrays:
-            self.arrays[name] = self.xp.full(len(self.data), fill, self.dtype)
+            if device.capturing is not None:
+                device.capturing.refuse_new(f"an optimiser makes its state {name!r}")
+            self.arrays[name], self.fills[name] = self.xp.full(len(self.data), fill, self.dtype), fill
         return self.arrays[name]
+
+    def bring_home(self, i):
+        """See that parameter i's numbers and gradient stand in our arrays."""
+        p = self.params[i]
+        if p.data is not self.views[i]:
+            self.take_over(i)
+        if p.buffer is None or p.buffer.base is not self.grad:
+            a = self.starts[i]
+            p.buffer = self.grad[a : a + math.prod(p.shape)].reshape(p.shape)
+        if p.grad.data is not p.buffer:
+            p.buffer[...] = p.grad.data
 
     def stretches(self, alone=False):
         """The parameters that have a gradient, as Stretches: neighbours with the same past together, unless `alone`."""
@@ -107,13 +128,7 @@ class Flat:
         for i, p in enumerate(self.params):
             if p.grad is None:
                 continue
-            if p.data is not self.views[i]:
-                self.take_over(i)
-            if p.buffer is None or p.buffer.base is not self.grad:
-                a = self.starts[i]
-                p.buffer = self.grad[a : a + math.prod(p.shape)].reshape(p.shape)
-            if p.grad.data is not p.buffer:
-                p.buffer[...] = p.grad.data
+            self.bring_home(i)
             last = found[-1] if found else None
             if (
                 last is not None
@@ -132,7 +147,7 @@ class Flat:
         """{name: number or array} of parameter i; empty before its first update."""
         record, p = self.records[i], self.params[i]
         a = self.starts[i]
-        state = dict(record.numbers)
+        state = {k: v.array if isinstance(v, Counter) else v for k, v in record.numbers.items()}
         for name in record.names:
             if name in self.own[i]:
                 state[name] = self.own[i][name]
@@ -157,7 +172,8 @@ class Stretch:
 
     p, g       their numbers and gradients: flat, or of the parameter's shape if it is `alone`
     s[name]    their state of that name, in the same form: zeros at first. `name in s` says whether it is new
-    step       how many updates they have had, with this one
+    step       how many updates they have had, with this one: an int, or a device array (see Counter)
+    skip       that of the Flat
     """
 
     def __init__(self, flat, first, end, alone=False):
@@ -170,7 +186,9 @@ class Stretch:
         self.g = flat.grad[a:b].reshape(self.shape)
         record = flat.records[first]
         self.record = Record(record.numbers, record.names)
-        self.record.numbers["step"] = self.step = record.numbers.get("step", 0) + 1
+        steps = self.record.numbers["step"] = counted(record.numbers.get("step", 0), flat)
+        self.step = steps.array if isinstance(steps, Counter) else steps
+        self.skip = flat.skip
         for i in range(first, end):
             flat.records[i] = self.record
 
@@ -197,9 +215,44 @@ class Stretch:
         return mine[name]
 
     @property
-    def numbers(self):
-        """Numbers kept beside the arrays, by name."""
-        return self.record.numbers
+    def on_device(self):
+        """Whether numbers that change from step to step are device arrays."""
+        return not isinstance(self.step, int)
+
+    def device_only(self, *values):
+        """`values` where numbers are device arrays; nothing elsewhere: arguments that only CUDA kernels take."""
+        return values if self.on_device else ()
+
+    def number(self, x):
+        """x, computed from arrays, as a Python number, or as it is where the host must not read it."""
+        return x if self.on_device else float(x)
+
+    def product(self, name, factor):
+        """The number `name`, 1 at first, times `factor`: in float32, as PyTorch keeps it."""
+        before = self.record.numbers.get(name, 1.0)
+        if self.skip is not None:
+            factor = self.flat.xp.where(self.skip != 0, 1.0, factor)
+        if not self.on_device:
+            self.record.numbers[name] = float(np.float32(before) * np.float32(factor))
+        elif isinstance(before, float):
+            self.record.numbers[name] = self.flat.xp.full((), before, np.float32) * factor
+        else:
+            before *= factor
+        return self.record.numbers[name]
+
+
+_spread = {}  # id of an array of gradients -> (a reference that keeps the id true, the processes that share it)
+
+
+def spread(array, group):
+    """Note that each process of a distributed.Group has a part of these gradients, and zeros in place of the rest."""
+    key = id(array)
+    _spread[key] = weakref.ref(array, lambda _: _spread.pop(key, None)), group
+
+
+def spread_over(row):
+    """The group over whose processes these gradients are spread; None where they are whole here."""
+    return _spread.get(id(owner(row)), (None, None))[1]
 
 
 def merged(*columns):

@@ -13,7 +13,8 @@ import warnings
 
 import numpy as np
 
-from ..autograd import enable_grad, no_grad
+from .. import device, kernels
+from ..autograd import action, enable_grad, no_grad
 from ..device import is_array, xp
 from ..errors import ArgumentError, CheckpointError, DtypeError, expect
 from ..tensor import Tensor, wrote
@@ -33,6 +34,8 @@ class Optimizer:
     arrays = ()  # names of the state that has a parameter's shape
     numbers = ("step",)  # names of the state that is one number
     alone = False  # whether each parameter is updated by itself, in its own shape
+    skips = False  # whether its kernel leaves a step out by itself where s.skip says so
+    skip = None  # a device number; a step is left out where it is not 0: amp.GradScaler sets it
     flags = ("foreach", "capturable", "differentiable")  # of PyTorch's, taken and kept; the update is flat anyway
 
     def __init__(self, params, defaults, flags=None):
@@ -189,10 +192,11 @@ class Optimizer:
                 error=ArgumentError,
             )
         self.param_groups.append(group)
-        self._flats.append(_flatten(params))
+        self._flats.append(self._flatten(params))
 
     # Stepping
 
+    @action
     @no_grad
     def step(self, closure=None):
         """Update every parameter that has a gradient. Returns what `closure()`, if given, returns: the loss.
@@ -205,19 +209,81 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group, flats in zip(self.param_groups, self._in_place()):
-            values = {name: value for name, value in group.items() if name != "params"}
-            values["lr"] = float(values["lr"])
+        for i, flats in enumerate(self._in_place()):
+            values = self._values(i)
             for flat in flats:
+                flat.skip = self.skip
+                put_back = None if self.skip is None else self._undo(flat)
                 stretches = flat.stretches(self.alone)
                 for s in stretches:
                     self.update(s, **values)
+                if put_back is not None:
+                    put_back()
                 if stretches:
                     wrote(flat.data)
         self.stepped = True
         for hook in list(self._after):
             hook(self, (closure,), {})
         return loss
+
+    def _values(self, i):
+        """The values of group i for this step. In a captured step those that schedules change are device arrays."""
+        group, graph = self.param_groups[i], device.capturing
+        values = {name: value for name, value in group.items() if name != "params"}
+        if graph is None:
+            values["lr"] = float(values["lr"])
+            return values
+        moving = {"lr"}
+        values["lr"] = graph.number(self, lambda: float(self.param_groups[i]["lr"]))
+        if "max_momentum" in group and "betas" in group:  # a schedule cycles it
+            moving.add("betas")
+            first = graph.number(self, lambda: self.param_groups[i]["betas"][0])
+            values["betas"] = first, *group["betas"][1:]
+        elif "max_momentum" in group:
+            moving.add("momentum")
+            values["momentum"] = graph.number(self, lambda: self.param_groups[i]["momentum"])
+        graph.constant(lambda: [(k, v) for k, v in self.param_groups[i].items() if k != "params" and k not in moving])
+        graph.memory(group["params"])
+        return values
+
+    def _undo(self, flat):
+        """A function to call after the update of a Flat: where the step is skipped, it puts back what was there.
+
+        None where the kernel leaves a step out by itself.
+        """
+        if self.skips and kernels.find(flat.data, "optim") is not None:
+            return None
+        before = {name: array.copy() for name, array in flat.arrays.items()}
+        owned = [{name: array.copy() for name, array in own.items()} for own in flat.own]
+        data, skipped = flat.data.copy(), flat.skip != 0
+
+        def put_back():
+            def choose(array, old):
+                array[...] = flat.xp.where(skipped, old, array)
+
+            choose(flat.data, data)
+            for name, array in flat.arrays.items():
+                choose(array, before.get(name, flat.fills[name]))
+            for own, old in zip(flat.own, owned):
+                for name, array in own.items():
+                    choose(array, old.get(name, 0.0))
+
+        return put_back
+
+    def flats(self):
+        """The Flats of all groups, one after the other."""
+        return [flat for flats in self._in_place() for flat in flats]
+
+    def _flatten(self, params):
+        """The parameters in Flats, one for each type and device."""
+        _refuse_overlap(params)
+        kinds = {}
+        for p in _unique(params):
+            kinds.setdefault((p.data.dtype, p.device), []).append(p)
+        return [self._flat(same) for same in kinds.values()]
+
+    def _flat(self, params):
+        return Flat(params)
 
     def _in_place(self):
         """The Flats of each group, made anew where parameters were added, or moved to another type or device."""
@@ -226,14 +292,20 @@ class Optimizer:
             if sum(len(flat.params) for flat in flats) != len(_unique(group["params"])) or any(
                 flat.has_moved() for flat in flats
             ):
-                old = {id(p): flat.state_of(j) for flat in flats for j, p in enumerate(flat.params)}
-                self._flats[i] = _flatten(group["params"])
-                for flat in self._flats[i]:
-                    for j, p in enumerate(flat.params):
-                        if old.get(id(p)):
-                            self._put_state(flat, j, old[id(p)])
+                self._flats[i] = self._regrouped(i)
         return self._flats
 
+    def _regrouped(self, i):
+        """The Flats of group i made anew, with the state that is known."""
+        old = {id(p): flat.state_of(j) for flat in self._flats[i] for j, p in enumerate(flat.params)}
+        made = self._flatten(self.param_groups[i]["params"])
+        for flat in made:
+            for j, p in enumerate(flat.params):
+                if old.get(id(p)):
+                    self._put_state(flat, j, old[id(p)])
+        return made
+
+    @action
     def zero_grad(self, set_to_none=True):
         """Forget the gradients of all parameters, or fill them with zeros."""
         for group in self.param_groups:
@@ -268,7 +340,7 @@ class Optimizer:
         return {
             name: Tensor(value) if is_array(value) else Tensor(np.array(value, np.float32))
             for name, value in state.items()
-            if is_array(value) or name in self.numbers
+            if name in self.numbers or (is_array(value) and name != "step")
         }
 
     def state_dict(self):
@@ -309,7 +381,7 @@ class Optimizer:
             values = copy.deepcopy({name: v for name, v in group.items() if name != "params"})
             self.param_groups[i] = {**self.param_groups[i], **_tuples(values)}
         state = {id(owner[i]): values for i, values in state_dict["state"].items() if i in owner}
-        self._flats = [_flatten(group["params"]) for group in self.param_groups]
+        self._flats = [self._flatten(group["params"]) for group in self.param_groups]
         for flats in self._flats:
             for flat in flats:
                 for j, p in enumerate(flat.params):
@@ -319,7 +391,7 @@ class Optimizer:
     def _put_state(self, flat, j, state):
         """Sort one parameter's state into numbers, arrays of its shape and arrays of another."""
         values = {k: v.data if isinstance(v, Tensor) else v for k, v in state.items() if v is not None}
-        numbers = {k: _number(v) for k, v in values.items() if not is_array(v) or k in self.numbers}
+        numbers = {k: _number(v) for k, v in values.items() if not is_array(v) or k in ("step", *self.numbers)}
         arrays = {k: v for k, v in values.items() if k in self.arrays}
         own = {k: v for k, v in values.items() if k not in numbers and k not in arrays}
         try:
@@ -345,17 +417,13 @@ class _Handle:
             self.hooks.remove(self.hook)
 
 
+def given(value):
+    """Whether a value that may be 0 is not: where a captured step keeps it in a device array, it is taken for not."""
+    return is_array(value) or bool(value)
+
+
 def _unique(params):
     return list({id(p): p for p in params}.values())
-
-
-def _flatten(params):
-    """The parameters in Flats, one for each type and device."""
-    _refuse_overlap(params)
-    kinds = {}
-    for p in _unique(params):
-        kinds.setdefault((p.data.dtype, p.device), []).append(p)
-    return [Flat(same) for same in kinds.values()]
 
 
 def _refuse_overlap(params):

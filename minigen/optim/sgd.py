@@ -2,7 +2,7 @@
 
 from .. import kernels
 from ..errors import ArgumentError, expect
-from .optimizer import Optimizer
+from .optimizer import Optimizer, given
 
 __all__ = ["SGD", "Lion"]
 
@@ -17,6 +17,7 @@ class SGD(Optimizer):
 
     arrays = ("momentum_buffer",)
     numbers = ()
+    skips = True
     flags = ("foreach", "differentiable", "fused")
 
     def __init__(
@@ -51,16 +52,21 @@ class SGD(Optimizer):
     def update(self, s, lr, momentum, dampening, weight_decay, nesterov, maximize, **_):
         p, g = s.p, s.g
         first = "momentum_buffer" not in s
-        b = s["momentum_buffer"] if momentum else None
+        b = s["momentum_buffer"] if given(momentum) else None
         kernel = kernels.find(p, "optim")
         if kernel is not None:
-            return kernel.sgd(p, g, b, lr, momentum, 0.0 if first else dampening, weight_decay, nesterov, maximize)
+            dampening = 0.0 if first and not s.on_device else dampening
+            flags = weight_decay, nesterov, maximize, *s.device_only(s.step, s.skip)
+            return kernel.sgd(p, g, b, lr, momentum, dampening, *flags)
         g = -g if maximize else g
         if weight_decay:
             g = g + weight_decay * p
-        if momentum:
+        if b is not None:
             b *= momentum  # zero the first time
-            b += g if first else (1 - dampening) * g
+            share = 1.0 if first else 1 - dampening
+            if s.on_device:  # the first step may have been left out
+                share = s.flat.xp.where(s.step <= 1, 1.0, 1 - dampening)
+            b += share * g
             g = g + momentum * b if nesterov else b
         p -= lr * g
 

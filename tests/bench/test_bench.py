@@ -1,5 +1,6 @@
 """`minigen bench`: what is measured, how sides are compared, what is printed and saved. No test asserts a time."""
 
+import functools
 import importlib
 import json
 import math
@@ -31,6 +32,7 @@ def measurement(workload="vae", side="minigen", ms=2.0, first=600.0, last=500.0)
         "operations": 10**9,
         "version": "1",
         "core": "some core",
+        **({"eager_ms": 1.5 * ms} if side == "minigen" else {}),
     }
 
 
@@ -124,7 +126,7 @@ def test_the_whole_table_is_printed_and_saved(monkeypatch, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert len(calls) == 2 * 2 * len(cpu.WORKLOADS)
     line = next(line for line in printed.splitlines() if line.startswith("geometric mean"))
-    assert line.split() == ["geometric", "mean", "2.00", "1.4", "met"]
+    assert line.split() == ["geometric", "mean", "2.00", "1.4", "met", "1.33"]
     found = json.loads((tmp_path / "cpu.json").read_text())
     assert found["command"] == "minigen bench cpu --turns 2"
     assert [row["workload"] for row in found["rows"]] == list(cpu.WORKLOADS) and found["mean"] == pytest.approx(2.0)
@@ -134,7 +136,7 @@ def test_the_whole_table_is_printed_and_saved(monkeypatch, tmp_path, capsys):
     assert cli.main(["bench", "page", "cpu", "--out", str(tmp_path), "--to", str(tmp_path)]) == 0
     page = (tmp_path / "cpu.md").read_text()
     assert page.startswith("# Training steps on the CPU\n") and found["date"][:10] in page
-    assert "| vae | 10 | 2.00 | 4.00 | 2.00 | 1.8 | met |" in page
+    assert "| vae | 10 | 2.00 | 4.00 | 2.00 | 1.8 | met | 3.00 | 1.33 |" in page
 
 
 @pytest.mark.parametrize("load, busy", [(0.1, False), (3.0, True), (None, False)])
@@ -205,6 +207,17 @@ def test_wrong_numbers_are_refused(argv, capsys):
 
 def step_of(workload, library=minigen):
     return importlib.import_module(f"minigen.bench.workloads.{workload}").build(library)[0]
+
+
+@pytest.mark.parametrize("workload", ["vae", "realnvp"])
+def test_a_captured_step_is_the_step(workload):
+    build = importlib.import_module(f"minigen.bench.workloads.{workload}").build
+    found = []
+    for captured in (lambda step: step, functools.partial(minigen.capture, strict=True)):
+        minigen.manual_seed(0)
+        step, _ = build(minigen, captured)
+        found.append([step(0)] + [step(None) for _ in range(6)])
+    assert found[0] == found[1]
 
 
 def test_operations_of_a_vae_step_are_those_of_its_six_products():

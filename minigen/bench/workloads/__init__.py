@@ -1,7 +1,8 @@
 """Training steps written once against names that minigen and PyTorch share.
 
-build(library) -> step, params
-step(i)        one training step with the i-th given noise (None: draw it); returns the loss as a float
+build(library, captured) -> step, params
+step(i)     one training step with the i-th given noise (None: draw it); returns the loss as a float
+captured    what the part of it that computes is put through: minigen.capture, or nothing
 """
 
 import numpy as np
@@ -36,14 +37,20 @@ def adam(library, model, lr=1e-3):
     return library.optim.Adam(model.parameters(), lr=lr)
 
 
-def training(optimiser, loss):
-    """The ordinary step, as a user writes it: loss(i) is the loss with the i-th given noise."""
+def plain(step):
+    """The step itself, not captured."""
+    return step
 
-    def step(i):
+
+def training(optimiser, loss, captured, noises=None):
+    """The ordinary step, as a user writes it. loss(): the loss; loss(noise): that with given noise."""
+
+    @captured
+    def train(*noise):
         optimiser.zero_grad()
-        found = loss(i)
+        found = loss(*noise)
         found.backward()
         optimiser.step()
-        return found.item()
+        return found
 
-    return step
+    return lambda i: train(*(() if i is None or noises is None else (noises[i],))).item()

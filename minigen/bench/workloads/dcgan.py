@@ -1,6 +1,6 @@
 """A DCGAN on 28x28 pictures, batch 64: a step of the discriminator, then one of the generator, whose loss it is."""
 
-from . import SEED, adam, normal, weights_into
+from . import SEED, adam, normal, plain, weights_into
 
 BATCH, LATENT, WIDTH, SIDE = 64, 100, 64, 28
 RATE = 2e-4  # the published one
@@ -10,7 +10,7 @@ RATE = 2e-4  # the published one
 LAST_LOSS_AGREES = 1e-2
 
 
-def build(library):
+def build(library, captured=plain):
     nn, F = library.nn, library.nn.functional
     small = SIDE // 4
     generator = nn.Sequential(
@@ -39,8 +39,9 @@ def build(library):
     noises = normal(library, 20, BATCH, LATENT, seed=SEED + 2)
     ones, zeros = library.ones(BATCH, 1), library.zeros(BATCH, 1)
 
-    def step(i):
-        fake = generator(library.randn(BATCH, LATENT) if i is None else noises[i])
+    @captured
+    def train(noise=None):
+        fake = generator(library.randn(BATCH, LATENT) if noise is None else noise)
         optimiser_d.zero_grad()
         loss = F.binary_cross_entropy_with_logits(discriminator(real), ones)
         loss = loss + F.binary_cross_entropy_with_logits(discriminator(fake.detach()), zeros)
@@ -50,6 +51,6 @@ def build(library):
         loss = F.binary_cross_entropy_with_logits(discriminator(fake), ones)
         loss.backward()
         optimiser_g.step()
-        return loss.item()
+        return loss
 
-    return step, params
+    return lambda i: train(*(() if i is None else (noises[i],))).item(), params

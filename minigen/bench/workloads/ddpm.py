@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from . import SEED, adam, normal, training, weights_into
+from . import SEED, adam, normal, plain, training, weights_into
 
 BATCH, SIDE, WIDTH, TIME, GROUPS = 16, 32, 32, 128, 8
 
 
-def build(library):
+def build(library, captured=plain):
     nn, F = library.nn, library.nn.functional
 
     class Residual(nn.Module):
@@ -68,4 +68,4 @@ def build(library):
     x, noise = normal(library, BATCH, 1, SIDE, SIDE), normal(library, BATCH, 1, SIDE, SIDE, seed=SEED + 2)
     t = library.from_numpy(np.random.default_rng(SEED + 3).integers(0, 1000, BATCH).astype(np.float32))
 
-    return training(optimiser, lambda i: F.mse_loss(model(x, t), noise)), params
+    return training(optimiser, lambda: F.mse_loss(model(x, t), noise), captured), params

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from . import SEED, adam, training, weights_into
+from . import SEED, adam, plain, training, weights_into
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, SYMBOLS = 16, 128, 128, 4, 4, 65
 
 
-def build(library):
+def build(library, captured=plain):
     nn, F = library.nn, library.nn.functional
 
     class Block(nn.Module):
@@ -45,4 +45,4 @@ def build(library):
     random = np.random.default_rng(SEED + 1)
     x, y = (library.from_numpy(random.integers(0, SYMBOLS, (BATCH, CONTEXT))) for _ in range(2))
 
-    return training(optimiser, lambda i: model(x, y)), params
+    return training(optimiser, lambda: model(x, y), captured), params

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from . import SEED, adam, training, weights_into
+from . import SEED, adam, plain, training, weights_into
 
 BATCH, SIDE, CHANNELS, LAYERS = 16, 28, 32, 7
 
 
-def build(library):
+def build(library, captured=plain):
     nn, F = library.nn, library.nn.functional
 
     def gate(x):
@@ -49,6 +49,5 @@ def build(library):
     x = (np.random.default_rng(SEED + 1).random((BATCH, 1, SIDE, SIDE)) < 0.5).astype(np.float32)
     x = library.from_numpy(x)
 
-    return training(
-        optimiser, lambda i: F.binary_cross_entropy_with_logits(model(x), x, reduction="sum") / BATCH
-    ), params
+    loss = lambda: F.binary_cross_entropy_with_logits(model(x), x, reduction="sum") / BATCH
+    return training(optimiser, loss, captured), params

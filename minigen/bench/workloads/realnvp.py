@@ -1,11 +1,11 @@
 """RealNVP in two dimensions: 8 couplings, each with a network of 1-64-64-2 for scale and shift; batch 256."""
 
-from . import adam, normal, training, weights_into
+from . import adam, normal, plain, training, weights_into
 
 BATCH, HIDDEN, COUPLINGS = 256, 64, 8
 
 
-def build(library):
+def build(library, captured=plain):
     nn = library.nn
 
     class RealNVP(nn.Module):
@@ -34,4 +34,4 @@ def build(library):
     optimiser = adam(library, model)
     x = normal(library, BATCH, 2)
 
-    return training(optimiser, lambda i: model(x)), params
+    return training(optimiser, lambda: model(x), captured), params

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from . import SEED, adam, training, weights_into
+from . import SEED, adam, plain, training, weights_into
 
 BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 
 
-def build(library):
+def network(library):
     nn, F = library.nn, library.nn.functional
 
     class VAE(nn.Module):
@@ -29,11 +29,23 @@ def build(library):
             kl = -0.5 * (1 + log_variance - mean * mean - log_variance.exp()).sum()
             return (reconstruction + kl) / x.shape[0]
 
-    model = VAE()
+    return VAE()
+
+
+def build(library, captured=plain):
+    model = network(library)
     params = weights_into(library, model)
     optimiser = adam(library, model)
     random = np.random.default_rng(SEED + 1)
     x = library.from_numpy(random.random((BATCH, PIXELS)).astype(np.float32))
     noises = [library.from_numpy(random.standard_normal((BATCH, LATENT)).astype(np.float32)) for _ in range(20)]
 
-    return training(optimiser, lambda i: model(x, None if i is None else noises[i])), params
+    return training(optimiser, lambda noise=None: model(x, noise), captured, noises), params
+
+
+def on_gpu(setting):
+    from .setting import training
+
+    model = setting.network(network(setting.library))
+    x = setting.put(np.random.default_rng(SEED + 1).random((BATCH, PIXELS)).astype(np.float32))
+    return training(setting, setting.adam(model), lambda: model(x, setting.normal(BATCH, LATENT)))

@@ -2,6 +2,8 @@
 
 import warnings
 
+from ...autograd import action
+from ...device import on_host
 from ...errors import ArgumentError, CheckpointError, DtypeError, describe, expect
 from ...tensor import Tensor
 from ..optimizer import Optimizer
@@ -68,6 +70,8 @@ class LRScheduler:
         """The learning rates that were set last, one for each group."""
         return self._last_lr
 
+    @action
+    @on_host
     def step(self, epoch=None):
         """Go one step on and set its learning rates; or go to step `epoch`."""
         if self._step_count == 1 and not self.optimizer.stepped:

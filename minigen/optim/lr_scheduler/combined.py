@@ -2,6 +2,8 @@
 
 from bisect import bisect_right
 
+from ...autograd import action
+from ...device import on_host
 from ...errors import ArgumentError, expect
 from .base import LRScheduler, set_rate
 from .plateau import ReduceLROnPlateau
@@ -64,6 +66,8 @@ class SequentialLR(_Combined):
         first._first_step()
         self._last_lr = first.get_last_lr()
 
+    @action
+    @on_host
     def step(self, epoch=None):
         self.last_epoch += 1
         i = bisect_right(self._milestones, self.last_epoch)
@@ -90,6 +94,8 @@ class ChainedScheduler(_Combined):
         self._hold(schedulers, optimizer)
         self._last_lr = self.rates
 
+    @action
+    @on_host
     def step(self, epoch=None):
         for scheduler in self._schedulers:
             scheduler.step()

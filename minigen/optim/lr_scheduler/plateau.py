@@ -2,6 +2,7 @@
 
 import math
 
+from ... import device
 from ...errors import ArgumentError, expect
 from .base import LRScheduler, per_group, set_rate
 
@@ -47,6 +48,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     def step(self, metrics, epoch=None):
         """Look at this step's measure, and reduce the rates if it is time."""
+        if device.capturing is not None:
+            device.capturing.refuse(
+                "ReduceLROnPlateau.step(loss) looks at the loss on the host", "call it after the captured step"
+            )
         measure = float(metrics)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(measure):
