@@ -39,25 +39,25 @@ def disabled():
 def find(array, family):
     """The module of kernels called `family` that takes `array`, or None if there is none or kernels are off."""
     if type(array) is np.ndarray:
-        device, taken = "cpu", array.dtype == np.float32
+        key, taken = ("cpu", family, None), array.dtype == np.float32
     else:
-        device, taken = "cuda", type(array).__module__.startswith("cupy")  # not a mere number
-    if not _on or not taken:
+        key, taken = ("cuda", family, getattr(array, "dtype", None)), type(array).__module__.startswith("cupy")
+    if not _on or not taken:  # also a mere number
         return None
     try:
-        found = _found[device, family]
+        return _found[key]
     except KeyError:
-        found = _found.setdefault((device, family), _load(device, family))
-    return found if device == "cpu" or found is None or array.dtype.name in found.TYPES else None
+        return _found.setdefault(key, _load(*key))
 
 
-def _load(device, family):
+def _load(device, family, dtype):
     if device == "cpu" and (sys.modules.get("numba", ...) is None or importlib.util.find_spec("numba") is None):
         return None
     name = f"{__name__}.{device}.{family}"
     try:
-        return importlib.import_module(name)
+        found = importlib.import_module(name)
     except ModuleNotFoundError as missing:
         if missing.name and (name.startswith(missing.name) or missing.name == "numba"):
             return None
         raise
+    return found if device == "cpu" or dtype.name in found.TYPES else None

@@ -5,7 +5,10 @@
 
 `grid` is the number of blocks, or a tuple of up to three, `block` that of threads in one; a grid of 0 is no launch.
 After them come the kernel's arguments, by three rules: an array is a pointer to its first element (None a null
-pointer), an int is a `long long`, a float is a `float`. A kernel has no other parameters.
+pointer), an int is a `long long`, a float is a `float`. A kernel has no other parameters, but the last may be a struct
+of `long long`s, which is given as so many ints. Two options may follow:
+`shared=`, the bytes of dynamic shared memory of a block (DYNAMIC_SHARED in common.cuh) beside its static ones, and
+`together=True`, by which all blocks run at the same time and may wait for one another (grid_barrier.cuh).
 
 In the .cu file `T` is the type of numbers in memory, and `W` that of a second kind of array (weights, say); arithmetic
 is in float32. A module is compiled for each file, pair of types and device, by NVRTC through CuPy, which keeps it on
@@ -65,7 +68,7 @@ class Source:
         """What the compiler is told: the language, the types, and the file's own wishes."""
         return ("--std=c++17", *(f"-DTYPE_{name}={C_TYPES[t.name]}" for name, t in zip("TW", types)), *self.extra)
 
-    def run(self, name, types, grid, block, *arguments):
+    def run(self, name, types, grid, block, *arguments, shared=0, together=False):
         """Launch the kernel `name`, compiled for these types, on the current stream."""
         key = name, types, machine.place()
         function = self.functions.get(key)
@@ -73,7 +76,7 @@ class Source:
             function = self.functions[key] = machine.function(self, name, types)
         grid = (grid, 1, 1) if type(grid) is int else (*grid, 1, 1)[:3]
         if 0 not in grid:
-            function(grid, (block, 1, 1), arguments)
+            function(grid, (block, 1, 1), arguments, shared, together)
 
 
 # ---- arguments: eight bytes each, and a table of where they stand, as the driver wants them ----
@@ -82,7 +85,7 @@ class Source:
 class Slots(threading.local):
     """A thread's memory for the arguments of a launch, used again for each: the driver copies them at once."""
 
-    MOST = 32
+    MOST = 64
 
     def __init__(self):
         self.memory = (c_char * (8 * self.MOST))()
@@ -126,7 +129,7 @@ class Card:
     """CuPy's current GPU. A launch goes straight to the driver, half the cost of calling CuPy's RawKernel."""
 
     def __init__(self):
-        self.thread = Thread()
+        self.thread, self.of_device = Thread(), {}
 
     @cached_property
     def arrays(self):
@@ -142,8 +145,39 @@ class Card:
     def current_stream(self):
         return self.arrays.cuda.get_current_stream
 
+    @property
+    def capability(self):
+        """The current device's compute capability: 75, 80, 90, ..."""
+        return int(self.arrays.cuda.Device().compute_capability)
+
+    @cached_property
+    def cublas(self):
+        """cuBLAS as blas.py found it, or None."""
+        from . import blas
+
+        return blas.find()
+
+    def address(self, array):
+        """Where the array's first element lies."""
+        return array.data.ptr
+
+    def limits(self):
+        """The most blocks that may run together, one a multiprocessor, and the bytes of shared memory a block may have.
+
+        They are those of the current device.
+        """
+        place = self.place()
+        if place not in self.of_device:
+            known = self.arrays.cuda.Device().attributes
+            together = known["MultiProcessorCount"] if known["CooperativeLaunch"] else 0
+            self.of_device[place] = together, known["MaxSharedMemoryPerBlockOptin"]
+        return self.of_device[place]
+
     def function(self, source, name, types):
-        """The kernel `name` of `source` as a function of (grid, block, arguments). Raises RuntimeError."""
+        """The kernel `name` of `source` as a function of (grid, block, arguments, shared, together).
+
+        Raises RuntimeError.
+        """
         from cupy_backends.cuda.api import driver
 
         what = f"{source.file}: {name} of {', '.join(t.name for t in types)}"
@@ -153,24 +187,28 @@ class Card:
             function = module.get_function(name)
         except Exception as error:
             raise RuntimeError(f"the CUDA kernel {what} does not compile for {card}:\n{error}") from error
-        launch, address, thread = driver.launchKernel, function.ptr, self.thread
+        launch, address, thread, granted = driver.launchKernel, function.ptr, self.thread, 0
 
-        def call(grid, block, arguments):
+        def call(grid, block, arguments, shared=0, together=False):
+            nonlocal granted  # bytes of dynamic shared memory, which the driver wants to be asked for first
             if not thread.ready:  # the driver, unlike CuPy's own calls, wants the device chosen by each thread
                 self.arrays.cuda.Device().use()
                 thread.ready = True
             stream = self.current_stream().ptr
             try:
-                launch(address, *grid, *block, 0, stream, pack(arguments, pointer_on_card), 0)
+                if shared > granted:
+                    driver.funcSetAttribute(address, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+                    granted = shared
+                packed = pack(arguments, self.address)
+                if together:
+                    driver.launchCooperativeKernel(address, *grid, *block, shared, stream, packed)
+                else:
+                    launch(address, *grid, *block, shared, stream, packed, 0)
             except Exception as error:
                 raise RuntimeError(f"the CUDA kernel {what} cannot be launched on {grid} x {block}: {error}") from error
 
         call.module = module  # which must live as long as its function
         return call
-
-
-def pointer_on_card(array):
-    return array.data.ptr
 
 
 machine = Card()  # what kernels run on

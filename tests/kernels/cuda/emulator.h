@@ -2,19 +2,24 @@
 //
 // Each CUDA thread is a fiber: a stack of its own (makecontext), between which setjmp and longjmp switch, since
 // swapcontext asks the system each time. It runs until a barrier or a shuffle, where it waits for its block or its
-// warp; blocks run one after another. What a card leaves to chance is made visible:
+// warp; blocks run one after another, but for those of a launch that wants them together: they take turns, each until
+// its threads wait for what another block will write. What a card leaves to chance is made visible:
 //
 //   the order of threads   is a choice, `order`: a kernel that lacks a barrier gives other numbers in another order
 //   shared memory          is filled with NaN before each block: nobody may count on what stood there
 //   addresses              that are not aligned to the size of an access are an error
 //   barriers               that only some threads of a block reach, and shuffles that only some lanes of a warp reach,
 //                          are an error
+//   blocks                 that wait for one another for ever, or wait in a launch whose blocks are not together, too
+//   copies that run on     (copy_async) leave NaN in shared memory until their thread waits for them
 
 #include <cmath>
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <ucontext.h>
@@ -34,21 +39,34 @@ extern char __start_shared[] __attribute__((weak)), __stop_shared[] __attribute_
 
 namespace emulator {
 
-enum State { READY, AT_BARRIER, IN_SHUFFLE, DONE };
+enum State { READY, AT_BARRIER, IN_SHUFFLE, WATCHING, DONE };  // WATCHING: for what another block will write
+
+struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    int group;
+};
+
+constexpr int STACK = 65536;
 
 struct Fiber {
-    std::vector<char> stack;  // empty until the fiber first runs
+    std::unique_ptr<char[]> stack;  // null until the fiber first runs
     jmp_buf place_in_code;
     dim3 place;
     State state;
     int shuffles;  // how many this thread has done: neighbours write slots in turn
     uint64_t slot[2];
+    std::vector<Copy> copies;  // under way
+    int groups;                // of copies, committed
 };
 
 static std::vector<Fiber> fibers;
 static jmp_buf scheduler;
 static int current;
 static const char* fault;
+static bool moved;  // whether a thread came further than to watching again
+static std::vector<char> dynamic;  // shared memory, as much as the launch says, for each block that is running
+static char* own_dynamic;
 static void (*body)(void**);
 static void** body_arguments;
 
@@ -70,24 +88,28 @@ static void resume(int i) {
     current = i;
     threadIdx = fiber.place;
     if (_setjmp(scheduler)) return;
-    if (!fiber.stack.empty()) _longjmp(fiber.place_in_code, 1);
-    fiber.stack.resize(65536);
+    if (fiber.stack) _longjmp(fiber.place_in_code, 1);
+    fiber.stack.reset(new char[STACK]);
     ucontext_t context;
     getcontext(&context);
-    context.uc_stack.ss_sp = fiber.stack.data();
-    context.uc_stack.ss_size = fiber.stack.size();
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = STACK;
     context.uc_link = nullptr;
     makecontext(&context, live, 0);
     setcontext(&context);
 }
 
-// Runs the lanes of a warp until each is at the block's barrier or done.
+static char* dynamic_shared() { return own_dynamic; }
+
+// Runs the lanes of a warp until each is at the block's barrier, watching or done.
 static void run_warp(int first, int last, bool backwards) {
     while (!fault) {
         int lanes = last - first, shuffling = 0, resting = 0;
         for (int i = 0; i < lanes; i++) {
             int lane = backwards ? last - 1 - i : first + i;
-            if (fibers[lane].state == READY && !fault) resume(lane);
+            if (fibers[lane].state != READY || fault) continue;
+            resume(lane);
+            moved |= fibers[lane].state != WATCHING;
         }
         for (int lane = first; lane < last; lane++) (fibers[lane].state == IN_SHUFFLE ? shuffling : resting)++;
         if (shuffling == 0 || fault) return;
@@ -99,25 +121,78 @@ static void run_warp(int first, int last, bool backwards) {
     }
 }
 
-static void run_block(int threads, bool backwards) {
-    if (__start_shared) memset(__start_shared, 0xFF, __stop_shared - __start_shared);
+// Puts a block at its start; its threads are the fibers from `first` on.
+static void begin_block(int first, int threads) {
     for (int i = 0; i < threads; i++) {
-        Fiber& fiber = fibers[i];
+        Fiber& fiber = fibers[first + i];
         fiber.place = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
-        fiber.state = READY, fiber.shuffles = 0;
+        fiber.state = READY, fiber.shuffles = fiber.groups = 0;
+        fiber.copies.clear();
     }
-    int warps = (threads + 31) / 32;
+}
+
+// Runs a block until it is done, or all that can go on is watching. Returns whether it is done.
+static bool run_block(int first, int threads, bool backwards) {
+    int warps = (threads + 31) / 32, last = first + threads;
     while (!fault) {
         for (int i = 0; i < warps; i++) {
-            int warp = backwards ? warps - 1 - i : i;
-            run_warp(32 * warp, threads < 32 * warp + 32 ? threads : 32 * warp + 32, backwards);
+            int begin = first + 32 * (backwards ? warps - 1 - i : i);
+            run_warp(begin, last < begin + 32 ? last : begin + 32, backwards);
         }
-        int waiting = 0, done = 0;
-        for (int i = 0; i < threads; i++) (fibers[i].state == DONE ? done : waiting)++;
-        if (waiting == 0) return;
+        int waiting = 0, watching = 0, done = 0;
+        for (int i = first; i < last; i++) {
+            State state = fibers[i].state;
+            (state == DONE ? done : state == WATCHING ? watching : waiting)++;
+        }
+        if (waiting == 0 && watching == 0) return true;
+        if (watching > 0) return false;
         if (done > 0 && !fault) fault = "a __syncthreads that not all threads of a block reach";
-        for (int i = 0; i < threads; i++) fibers[i].state = READY;
+        for (int i = first; i < last; i++) fibers[i].state = READY;
     }
+    return true;
+}
+
+static dim3 place_of(int block, bool backwards) {
+    int blocks = gridDim.x * gridDim.y * gridDim.z, i = backwards ? blocks - 1 - block : block;
+    return {i % gridDim.x, i / gridDim.x % gridDim.y, i / (gridDim.x * gridDim.y)};
+}
+
+static void run_in_turn(int blocks, int threads, int bytes, bool backwards) {
+    if ((int)fibers.size() < threads) fibers.resize(threads);
+    for (int i = 0; i < blocks && !fault; i++) {
+        if (__start_shared) memset(__start_shared, 0xFF, __stop_shared - __start_shared);
+        dynamic.assign(bytes, -1), own_dynamic = dynamic.data();
+        blockIdx = place_of(i, backwards);
+        begin_block(0, threads);
+        if (!run_block(0, threads, backwards)) fault = "a block that waits for others, which do not run with it";
+    }
+}
+
+static void run_together(int blocks, int threads, int bytes, bool backwards) {
+    int apart = (threads + 31) / 32 * 32, left = blocks;
+    size_t size = __start_shared ? __stop_shared - __start_shared : 0;
+    if ((int)fibers.size() < blocks * apart) fibers.resize(blocks * apart);
+    bytes = (bytes + 15) / 16 * 16;
+    dynamic.assign(blocks * bytes, -1);
+    std::vector<std::vector<char>> shared(blocks, std::vector<char>(size, -1));  // of blocks that are not running
+    std::vector<char> through(blocks);
+    for (int i = 0; i < blocks; i++) begin_block(i * apart, threads);
+    while (left > 0 && !fault) {
+        moved = false;
+        for (int i = 0; i < blocks && !fault; i++) {
+            if (through[i]) continue;
+            if (size) memcpy(__start_shared, shared[i].data(), size);
+            own_dynamic = dynamic.data() + i * bytes, blockIdx = place_of(i, backwards);
+            for (int k = 0; k < threads; k++) {
+                Fiber& fiber = fibers[i * apart + k];
+                if (fiber.state == WATCHING) fiber.state = READY;
+            }
+            if (run_block(i * apart, threads, backwards)) through[i] = 1, left--;
+            if (size) memcpy(shared[i].data(), __start_shared, size);
+        }
+        if (!moved && left > 0 && !fault) fault = "blocks that wait for one another for ever";
+    }
+    if (fibers.size() > 4096) fibers.resize(4096);
 }
 
 template <class... A, size_t... I>
@@ -129,16 +204,17 @@ template <class... A> static void call(void (*kernel)(A...), void** arguments) {
     call(kernel, arguments, std::index_sequence_for<A...>{});
 }
 
-// One letter a parameter: p a pointer, f a float, q a long long (or u64), ? anything else.
-template <class A> static constexpr char kind_of() {
-    if (std::is_pointer_v<A>) return 'p';
-    if (std::is_same_v<A, float>) return 'f';
-    return std::is_integral_v<A> && sizeof(A) == 8 ? 'q' : '?';
+// One letter a parameter: p a pointer, f a float, q a long long (or u64), ? anything else; a struct is so many q.
+template <class A> static std::string kind_of() {
+    if (std::is_class_v<A>) return std::string(sizeof(A) / 8, 'q');
+    if (std::is_pointer_v<A>) return "p";
+    if (std::is_same_v<A, float>) return "f";
+    return std::is_integral_v<A> && sizeof(A) == 8 ? "q" : "?";
 }
 
 template <class... A> static const char* kinds(void (*)(A...)) {
-    static const char letters[] = {kind_of<A>()..., 0};
-    return letters;
+    static const std::string letters = (kind_of<A>() + ... + "");
+    return letters.c_str();
 }
 
 // g++ makes a trap, or an illegal instruction, of what a card would stumble over.
@@ -147,21 +223,16 @@ static void on_fault(int) {
     _longjmp(scheduler, 1);
 }
 
-static const char* run(void (*kernel)(void**), void** arguments, dim3 grid, dim3 block, int backwards) {
-    int threads = block.x * block.y * block.z;
+static const char* run(void (*kernel)(void**), void** arguments, dim3 grid, dim3 block, int backwards, int bytes,
+                       int together) {
+    int threads = block.x * block.y * block.z, blocks = grid.x * grid.y * grid.z;
     body = kernel, body_arguments = arguments, fault = nullptr, gridDim = grid, blockDim = block;
-    if ((int)fibers.size() < threads) fibers.resize(threads);
     struct sigaction action = {}, before[2];
     action.sa_handler = on_fault;
     action.sa_flags = SA_NODEFER;
     sigaction(SIGILL, &action, &before[0]);
     sigaction(SIGTRAP, &action, &before[1]);
-    for (unsigned z = 0; z < grid.z && !fault; z++)
-        for (unsigned y = 0; y < grid.y && !fault; y++)
-            for (unsigned x = 0; x < grid.x && !fault; x++) {
-                blockIdx = backwards ? dim3{grid.x - 1 - x, grid.y - 1 - y, grid.z - 1 - z} : dim3{x, y, z};
-                run_block(threads, backwards);
-            }
+    (together ? run_together : run_in_turn)(blocks, threads, bytes, backwards);
     sigaction(SIGILL, &before[0], nullptr);
     sigaction(SIGTRAP, &before[1], nullptr);
     if (fault) fibers.clear();  // they are stuck in the kernel
@@ -175,12 +246,15 @@ static const char* run(void (*kernel)(void**), void** arguments, dim3 grid, dim3
     static void emulator_body_##name(void** a) { emulator::call(name, a); }                                     \
     extern "C" const char* emulator_kinds_##name() { return emulator::kinds(name); }                            \
     extern "C" const char* emulator_run_##name(void** a, unsigned gx, unsigned gy, unsigned gz, unsigned bx,    \
-                                               unsigned by, unsigned bz, int backwards) {                       \
-        return emulator::run(emulator_body_##name, a, {gx, gy, gz}, {bx, by, bz}, backwards);                   \
+                                               unsigned by, unsigned bz, int backwards, int bytes,              \
+                                               int together) {                                                  \
+        return emulator::run(emulator_body_##name, a, {gx, gy, gz}, {bx, by, bz}, backwards, bytes, together);  \
     }
 
 // ---- CUDA's own functions ----
 
+static inline void __threadfence() {}  // every thread sees what another has written at once
+static inline void emulator_watch() { emulator::wait(emulator::WATCHING); }
 static inline void __syncthreads() { emulator::wait(emulator::AT_BARRIER); }
 
 template <class N> static N emulator_shuffle(N x, int from) {
@@ -207,13 +281,37 @@ template <class N> static N __shfl_up_sync(unsigned, N x, int by) {
 }
 static inline void __syncwarp(unsigned = 0) { emulator_shuffle(0, 0); }
 
+// What mma.cuh makes its asynchronous copies of.
+template <class C> static void emulator_copy_async(C* to, const C* from, bool inside) {
+    using namespace emulator;
+    C nothing;
+    memset(&nothing, 0xFF, sizeof nothing);
+    *to = nothing;  // by assignment, which sees whether the addresses are aligned
+    if (inside) nothing = *from;
+    fibers[current].copies.push_back({to, inside ? from : nullptr, fibers[current].groups});
+}
+static inline void emulator_commit() { emulator::fibers[emulator::current].groups++; }
+static inline void emulator_wait(int newest) {
+    emulator::Fiber& own = emulator::fibers[emulator::current];
+    size_t done = 0;
+    for (; done < own.copies.size() && own.copies[done].group < own.groups - newest; done++) {
+        emulator::Copy& copy = own.copies[done];
+        copy.from ? (void)memcpy(copy.to, copy.from, 16) : (void)memset(copy.to, 0, 16);
+    }
+    own.copies.erase(own.copies.begin(), own.copies.begin() + done);
+}
+
 static inline int atomicAdd(int* p, int x) { return *p += x, *p - x; }
+static inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long x) { return *p += x, *p - x; }
 static inline unsigned atomicAdd(unsigned* p, unsigned x) { return *p += x, *p - x; }
 
 static inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 static inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 static inline int __float_as_int(float x) { return (int)__float_as_uint(x); }
 static inline float __int_as_float(int x) { return __uint_as_float((unsigned)x); }
+static inline unsigned long long __umul64hi(unsigned long long x, unsigned long long y) {
+    return (unsigned long long)((unsigned __int128)x * y >> 64);
+}
 static inline unsigned __umulhi(unsigned x, unsigned y) { return (unsigned)((uint64_t)x * y >> 32); }
 
 template <class N> static N min(N x, N y) { return y < x ? y : x; }

@@ -6,7 +6,10 @@
 The very text that NVRTC would get is compiled by g++ behind emulator.h, and gets the very arguments and the very grid.
 Each launch runs twice, with threads and blocks in ascending and in descending order, and must give the same bits: a
 barrier that lacks shows. Each array stands in a copy between margins, at the same offset from a multiple of 16 bytes:
-a number written outside it is an error, and one read from outside is NaN, another one for each array.
+a number written outside it is an error, and one read from outside is NaN, another one for each array. So are
+the gaps of an array that has some, which a kernel may read, and not write.
+
+The blocks of a launch run one after another, but `together=True` lets them take turns, at their grid barriers.
 """
 
 import ctypes
@@ -23,7 +26,7 @@ from minigen.kernels.cuda.elementwise import is_dense
 COMPILER = shutil.which("g++")
 SHIM = Path(__file__).with_name("emulator.h")
 MARGIN = 256  # bytes before and after each array
-DEFINITION = re.compile(r"__global__ (?:__launch_bounds__\(\d+\) )?void (\w+)\(")
+DEFINITION = re.compile(r"__global__ (?:__launch_bounds__\([\w, ]+\) )?void (\w+)\(")
 FLAGS = (
     *("-std=c++17", "-O0", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-w"),
     *("-fsanitize=alignment,bounds", "-fsanitize-undefined-trap-on-error"),
@@ -42,6 +45,8 @@ class Emulator:
     """Stands for `compile.Card`. `folder`: where the compiled libraries go, for this process."""
 
     arrays = np
+    multiprocessors, shared_memory = 8, 64 * 1024  # what kernels are told that there is
+    capability, cublas = 80, None
 
     def __init__(self, folder):
         self.folder, self.libraries, self.launched = folder, {}, set()
@@ -51,14 +56,21 @@ class Emulator:
     def place(self):
         return "emulator"
 
+    def address(self, array):
+        return array.ctypes.data
+
+    def limits(self):
+        return self.multiprocessors, self.shared_memory
+
     def library(self, source, types):
-        key = source.file, types
+        key = source.file, source.extra, types
         if key not in self.libraries:
             self.libraries[key] = ctypes.CDLL(str(self.compile(source, types)))
         return self.libraries[key]
 
     def compile(self, source, types):
-        stem = "-".join([source.file.removesuffix(".cu"), *(t.name for t in types)])
+        defined = [word for word in source.extra if word.startswith("-D")]
+        stem = "".join([source.file.removesuffix(".cu"), *(f"-{t.name}" for t in types), *defined])
         path, result = self.folder / f"{stem}.cpp", self.folder / f"{stem}.so"
         defines = [word for word in source.options(types) if word.startswith("-D")]
         plain = "".join(line for line in source.text.splitlines(True) if not line.startswith("#line"))
@@ -72,16 +84,18 @@ class Emulator:
         library = self.library(source, types)
         run, kinds = getattr(library, f"emulator_run_{name}"), getattr(library, f"emulator_kinds_{name}")
         run.restype = kinds.restype = ctypes.c_char_p
-        run.argtypes = [ctypes.c_void_p] + 6 * [ctypes.c_uint] + [ctypes.c_int]
+        run.argtypes = [ctypes.c_void_p] + 6 * [ctypes.c_uint] + 3 * [ctypes.c_int]
         wanted = kinds().decode()
 
-        def call(grid, block, arguments):
+        def call(grid, block, arguments, shared=0, together=False):
             self.launched.add((source.file, name))
             given = "".join(LETTERS.get(type(a), "p") for a in arguments)
             assert given == wanted, f"{name} takes {wanted} and is given {given}"
             assert np.prod(block) <= 1024 and max(grid[1:]) < 65536, f"{name}: a card has no {grid} blocks of {block}"
-            results = self.once(run, name, grid, block, arguments, 0)
-            again = self.once(run, name, grid, block, arguments, 1)
+            fits = shared <= self.shared_memory and (not together or np.prod(grid) <= self.multiprocessors)
+            assert fits, f"{name}: {grid} blocks with {shared} bytes each do not fit the card"
+            results = self.once(run, name, grid, block, arguments, 0, shared, together)
+            again = self.once(run, name, grid, block, arguments, 1, shared, together)
             for index, (one, other) in enumerate(zip(results, again)):
                 assert one.content == other.content, f"{name}: array {index} depends on the order of the threads"
             for result in results:
@@ -89,11 +103,11 @@ class Emulator:
 
         return call
 
-    def once(self, run, name, grid, block, arguments, order):
+    def once(self, run, name, grid, block, arguments, order, shared, together):
         """What the arrays hold after the launch, which does not touch them."""
         arrays = {id(array): array for array in arguments if isinstance(array, np.ndarray)}
         copies = {name: Copy(array, index) for index, (name, array) in enumerate(arrays.items())}
-        fault = run(pack(arguments, lambda array: copies[id(array)].address), *grid, *block, order)
+        fault = run(pack(arguments, lambda array: copies[id(array)].address), *grid, *block, order, shared, together)
         assert fault is None, f"{name}: {fault.decode()}"
         for copy in copies.values():
             copy.read(name)
@@ -107,24 +121,34 @@ class Copy:
     """An array's bytes between margins."""
 
     def __init__(self, array, index):
-        assert is_dense(array) or not array.size, (
-            f"a kernel is given an array with gaps: {array.shape}, strides {array.strides}"
-        )
-        self.array, self.size = array, array.nbytes
+        self.array, self.dense = array, is_dense(array) or not array.size
+        first, last = array.ctypes.data, array.ctypes.data + array.nbytes
+        if not self.dense:
+            first, last = np.lib.array_utils.byte_bounds(array)
+        self.size = last - first
         self.memory = np.full(self.size // 2 + MARGIN + 8, 0xFFC0 + index, np.uint16).view(np.uint8)
         self.clean = self.memory[:2].tobytes()
         start = self.memory.ctypes.data
-        self.begin = MARGIN + (array.ctypes.data - start) % 16
-        self.address = start + self.begin
-        ctypes.memmove(self.address, array.ctypes.data, self.size)
+        self.begin = MARGIN + (first - start) % 16
+        self.address = start + self.begin + array.ctypes.data - first
+        if self.dense:
+            ctypes.memmove(start + self.begin, first, self.size)
+        else:
+            copy = np.ndarray(array.shape, array.dtype, self.memory, self.address - start, array.strides)
+            copy[...] = array
+            self.content = self.memory[self.begin : self.begin + self.size].tobytes()
 
     def read(self, name):
         begin, end = self.begin, self.begin + self.size
         margins = self.memory[:begin].tobytes() + self.memory[end:].tobytes()
         clean = margins == self.clean * (len(margins) // 2)
         assert clean, f"{name} writes outside an array of shape {self.array.shape}"
-        self.content = self.memory[begin:end].tobytes()
+        if self.dense:
+            self.content = self.memory[begin:end].tobytes()
+        else:
+            same = self.memory[begin:end].tobytes() == self.content
+            assert same, f"{name} writes to an array with gaps, of shape {self.array.shape}"
 
     def give_back(self):
-        if self.array.flags.writeable:
+        if self.dense and self.array.flags.writeable:
             ctypes.memmove(self.array.ctypes.data, self.content, self.size)

@@ -20,7 +20,8 @@ FAMILIES = sorted(path.stem for path in compile.HERE.glob("*.cu"))
 CARDS, TYPES = ("75", "80", "90"), compile.FLOATS
 CASES = list(product(FAMILIES, CARDS, TYPES))
 QUICK = {("75", "float32"), ("90", "bfloat16")}  # the others are much the same
-LONG = {"layer_norm": ("90", "bfloat16"), "softmax": ("75", "float32")}  # a second each: once will do
+# a second or two each: once will do
+LONG = {"layer_norm": ("90", "bfloat16"), "softmax": ("75", "float32"), "recurrent": ("90", "bfloat16")}
 
 
 def quick(family, *case):
@@ -48,7 +49,7 @@ def test_it_compiles(family, card, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, weight", [pair for pair in product(TYPES, TYPES) if pair[0] != pair[1]])
-@pytest.mark.parametrize("family", ["layer_norm", "losses"])
+@pytest.mark.parametrize("family", ["gemm", "group_norm", "layer_norm", "losses", "norms"])
 def test_it_compiles_for_two_types(family, name, weight):
     assert ".local" not in nvrtc.compile(source(family).text, "compute_80", options(family, name, weight))
 
@@ -68,3 +69,14 @@ def test_the_newest_path_is_used_where_the_card_has_it():
     text = source("optim").text
     assert "cvt.rn.bf16.f32" in nvrtc.compile(text, "compute_80", options("optim", "bfloat16"))
     assert "cvt.rn.bf16.f32" not in nvrtc.compile(text, "compute_75", options("optim", "bfloat16"))
+
+
+@pytest.mark.parametrize(
+    "card", [pytest.param("75", marks=pytest.mark.slow), "80", pytest.param("90", marks=pytest.mark.slow)]
+)
+def test_products_in_tf32_compile(card):
+    from minigen.kernels.cuda.gemm import TF32_KERNELS as tf32
+
+    options = (*tf32.options(2 * (SimpleNamespace(name="float32"),)), "-ftz=true")
+    ptx = nvrtc.compile(tf32.text, f"compute_{card}", options)
+    assert ".local" not in ptx and ("mma.sync.aligned.m16n8k8.row.col.f32.tf32" in ptx) == (card != "75")

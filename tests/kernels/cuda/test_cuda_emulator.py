@@ -40,6 +40,29 @@ KERNEL counts_past_its_own_array(const float* x, float* y) {
     for (int i = 0; i < 4 + (x[1] > 0); i++) own[i] = x[i];
     y[threadIdx.x] = own[3];
 }
+KERNEL passes_round(const float* x, float* y, u32* arrived) {
+    y[64 * blockIdx.x + threadIdx.x] = x[threadIdx.x] + blockIdx.x;
+    grid_barrier(arrived, gridDim.x);
+    float next = y[64 * ((blockIdx.x + 1) % gridDim.x) + threadIdx.x];
+    grid_barrier(arrived, 2 * gridDim.x);
+    y[64 * blockIdx.x + threadIdx.x] = next;
+}
+KERNEL passes_round_too_soon(const float* x, float* y, u32* arrived) {
+    y[64 * blockIdx.x + threadIdx.x] = x[threadIdx.x] + blockIdx.x;
+    grid_barrier(arrived, gridDim.x - 1);
+    float next = y[64 * ((blockIdx.x + 1) % gridDim.x) + threadIdx.x];
+    grid_barrier(arrived, 2 * gridDim.x);
+    y[64 * blockIdx.x + threadIdx.x] = next;
+}
+KERNEL waits_for_a_block_more(const float* x, float* y, u32* arrived) { grid_barrier(arrived, gridDim.x + 1); }
+KERNEL keeps_its_own_shared_memory(const float* x, float* y, u32* arrived) {
+    __shared__ float fixed[64];
+    DYNAMIC_SHARED(bytes);
+    float* own = (float*)bytes;
+    own[threadIdx.x] = x[threadIdx.x] + blockIdx.x, fixed[threadIdx.x] = blockIdx.x;
+    grid_barrier(arrived, gridDim.x);
+    y[64 * blockIdx.x + threadIdx.x] = own[63 - threadIdx.x] - fixed[63 - threadIdx.x];
+}
 KERNEL adds_in_the_order_of_blocks(const float* x, float* y) {
     if (threadIdx.x == 0) y[0] = y[0] * 0.5f + x[blockIdx.x];
 }
@@ -49,13 +72,14 @@ KERNEL adds_in_the_order_of_blocks(const float* x, float* y) {
 @pytest.fixture(scope="module")
 def run(emulator):
     source = compile.Source("faults.cu")
-    source.text = (compile.HERE / "common.cuh").read_text() + FAULTS
+    headers = ("common.cuh", "grid_barrier.cuh")
+    source.text = "".join((compile.HERE / name).read_text() for name in headers) + FAULTS
     x = np.arange(64, dtype=np.float32)
 
-    def run(name, grid=1, arguments=None):
+    def run(name, grid=1, arguments=None, **options):
         y = np.zeros(64, np.float32)
         with compile.running_on(emulator):
-            source.run(name, (F,), grid, 64, *((x, y) if arguments is None else arguments))
+            source.run(name, (F,), grid, 64, *((x, y) if arguments is None else arguments), **options)
         return x, y
 
     return run
@@ -77,6 +101,14 @@ def test_shared_memory_and_margins_hold_nan(run):
     assert np.isnan(run("reads_past_the_end")[1][-1])
 
 
+def test_the_gaps_of_an_array_hold_nan_and_it_is_only_read(run):
+    x, y = np.arange(128, dtype=np.float32)[::2], np.zeros(64, np.float32)
+    run("sums_with_a_barrier", arguments=(x, y))
+    assert np.array_equal(y[1::2], np.arange(62, -1, -2)) and np.isnan(y[::2]).all()
+    with pytest.raises(AssertionError, match="writes to an array with gaps"):
+        run("sums_with_a_barrier", arguments=(y, np.zeros(128, np.float32)[::2]))
+
+
 def test_a_write_outside_an_array(run):
     with pytest.raises(AssertionError, match=r"writes_past_the_end writes outside an array of shape \(64,\)"):
         run("writes_past_the_end")
@@ -96,6 +128,37 @@ def test_what_g_plus_plus_traps(run, name):
     with pytest.raises(AssertionError, match=r"not aligned .* or an index outside"):
         run(name)
     test_a_kernel_without_fault(run)
+
+
+@pytest.fixture
+def together(run):
+    """Run a kernel on blocks of 64 threads that may wait for one another. Returns what they wrote, a row a block."""
+
+    def together(name, blocks=3, **options):
+        x, y, arrived = np.arange(64, dtype=np.float32), np.zeros((blocks, 64), np.float32), np.zeros(1, np.uint32)
+        run(name, blocks, (x, y, arrived), **options)
+        return y
+
+    return together
+
+
+def test_blocks_that_meet(together):
+    place = np.arange(64)
+    assert (together("passes_round", together=True) == place + np.array([[1], [2], [0]])).all()
+    y = together("keeps_its_own_shared_memory", together=True, shared=256)
+    assert (y == 63 - place).all()
+
+
+def test_blocks_that_do_not_meet(together):
+    with pytest.raises(AssertionError, match="depends on the order"):
+        together("passes_round_too_soon", together=True)
+    with pytest.raises(AssertionError, match="wait for one another for ever"):
+        together("waits_for_a_block_more", together=True)
+    with pytest.raises(AssertionError, match="waits for others, which do not run with it"):
+        together("passes_round")
+    with pytest.raises(AssertionError, match="do not fit the card"):
+        together("passes_round", 9, together=True)
+    test_blocks_that_meet(together)
 
 
 def test_arguments_of_the_wrong_kind(run):

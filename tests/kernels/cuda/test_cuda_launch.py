@@ -24,8 +24,12 @@ class Array:
 
 @pytest.fixture
 def card(monkeypatch):
-    """A card that keeps `compiled`, a list of (code, options), and `launches`, a list of (driver arguments, slots)."""
-    log = SimpleNamespace(compiled=[], launches=[], device=0, stream=7, used=[], fails=None)
+    """A card that keeps `compiled`, a list of (code, options), and `launches`, a list of (driver arguments, slots).
+
+    together: the launches of blocks that run together; granted: what dynamic shared memory kernels were granted.
+    """
+    log = SimpleNamespace(compiled=[], launches=[], device=0, stream=7, used=[], fails=None, together=[], granted=[])
+    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448, "CooperativeLaunch": 1}
 
     class RawModule:
         def __init__(self, code, options):
@@ -44,11 +48,16 @@ def card(monkeypatch):
     cupy.RawModule = RawModule
     cupy.cuda = SimpleNamespace(
         device=SimpleNamespace(get_device_id=lambda: log.device),
-        Device=lambda: SimpleNamespace(compute_capability="90", use=lambda: log.used.append(threading.get_ident())),
+        Device=lambda: SimpleNamespace(
+            compute_capability="90", use=lambda: log.used.append(threading.get_ident()), attributes=attributes
+        ),
         get_current_stream=lambda: SimpleNamespace(ptr=log.stream),
     )
     driver = ModuleType("cupy_backends.cuda.api.driver")
     driver.launchKernel = launch
+    driver.launchCooperativeKernel = lambda *arguments: log.together.append(arguments[:9])
+    driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8
+    driver.funcSetAttribute = lambda *arguments: log.granted.append(arguments)
     for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.api"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules["cupy_backends.cuda.api"].driver = driver
@@ -83,6 +92,17 @@ def test_it_is_compiled_once_for_each_type_and_device(card):
     card.device = 1
     source.run("scale", (F,), 1, 256, Array(0), 1, 1.0)
     assert len(card.compiled) == 3
+
+
+def test_shared_memory_and_blocks_that_run_together(card):
+    source = compile.Source("optim.cu")
+    for size in (0, 1000, 500, 2000):
+        source.run("scale", (F,), 1, 256, Array(0), 1, 1.0, shared=size)
+    assert [arguments[7] for arguments, _ in card.launches] == [0, 1000, 500, 2000]
+    assert card.granted == [(1005, 8, 1000), (1005, 8, 2000)]  # asked for when it is more than before
+    source.run("scale", (F,), (4, 2), 256, Array(0), 1, 1.0, shared=100, together=True)
+    assert card.together == [(1005, 4, 2, 1, 256, 1, 1, 100, 7)] and len(card.launches) == 4
+    assert compile.machine.limits() == (132, 232448)
 
 
 def test_nothing_is_launched_for_nothing(card):
