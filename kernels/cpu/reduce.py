@@ -1,6 +1,7 @@
 """Sums that have the same bits on any number of threads.
 
     sum_leading(x)          over all axes but the last: the gradient of a bias
+    sum_trailing(x)         over the last axis
     sum_all(x)              over everything
     sum_squares(x)          the square of the norm, for gradient clipping
 
@@ -38,6 +39,18 @@ def sum_rows(x, partial, step):
                 total[j] += row[j]
 
 
+@kernel(reads=("x",), dense=("x", "y"))
+def sum_each_row(x, y):
+    n, width = x.shape
+    step = max(CHUNK // max(width, 1), 1)
+    for task in prange((n + step - 1) // step):
+        for i in range(task * step, min(n, (task + 1) * step)):
+            row, total = x[i], F(0)
+            for j in range(width):
+                total += row[j]
+            y[i] = total
+
+
 @kernel
 def sum_chunks(x, partial):
     for chunk in prange(partial.size):
@@ -68,6 +81,14 @@ def sum_leading(x, into=None):
     partial = np.empty((-(-n // step), width), F)
     choose(sum_rows, rows.size, SERIAL)(rows, partial, step)
     return np.add.reduce(partial, axis=0, out=into)
+
+
+def sum_trailing(x):
+    """The sum over the last axis: (..., D) -> (...)."""
+    y = np.empty(x.shape[:-1], F)
+    rows = np.ascontiguousarray(x).reshape(y.size, x.shape[-1])
+    choose(sum_each_row, x.size, SERIAL)(rows, y.reshape(-1))
+    return y
 
 
 def by_chunks(run, x):

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..autograd import op
 from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, describe
@@ -19,6 +20,8 @@ from .joining import _cat
 from .operands import floating
 from .rounding import _flat
 from .shape import _permute, _reshape, check_dims
+
+LARGE = 16384  # numbers from which a kernel is quicker than NumPy
 
 
 def reduced(name, x, dim):
@@ -56,9 +59,28 @@ spread.gradient(x=lambda g, x_shape, dim: _sum(g, dim, False).reshape(x_shape))
 
 
 def _total(x, dim, keepdim):
+    if x.size >= LARGE and type(x) is np.ndarray and x.flags.c_contiguous:
+        y = _by_kernel(x, dim)
+        if y is not None:
+            return y.reshape(kept(x.shape, dim)) if keepdim else y
     if x.dtype.itemsize == 2 and x.dtype.kind in FLOATS:  # eleven bits, or eight, are too few to add in
         return x.sum(axis=dim, keepdims=keepdim, dtype=float32).astype(x.dtype)
     return x.sum(axis=dim, keepdims=keepdim)
+
+
+def _by_kernel(x, dim):
+    """The sum over everything, over the leading dimensions or over the last one; None where no kernel does it."""
+    family = kernels.find(x, "reduce")
+    if family is None:
+        return None
+    if dim is None or len(dim) == x.ndim:
+        return family.sum_all(x).astype(x.dtype)
+    if dim == (x.ndim - 1,):
+        return family.sum_trailing(x)
+    first = len(dim)
+    if dim != tuple(range(first)):
+        return None
+    return family.sum_leading(x.reshape(*x.shape[:first], -1)).reshape(x.shape[first:])
 
 
 def _summable(x, dtype):

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..autograd import check_dim, op
 from ..device import FLOATS, xp
 from ..tensor import Tensor, int64, value, wrap
@@ -20,6 +21,8 @@ from .operands import floating
 from .picking import along
 from .rounding import _flat
 from .shape import _reshape
+
+LARGE = 1024  # numbers from which a kernel is quicker than NumPy
 
 
 def _prepared(name, x, dim, dtype):
@@ -37,6 +40,9 @@ def _prepared(name, x, dim, dtype):
 def _cumsum(x, dim, backwards):
     if x.ndim == 0:
         return x.copy()
+    family = kernels.find(x, "scan") if x.size >= LARGE else None
+    if family is not None:
+        return family.cumsum(x, dim, backwards)
     if backwards:
         return xp(x).flip(xp(x).flip(x, dim).cumsum(axis=dim), dim).copy()  # no negative strides for what follows
     return x.cumsum(axis=dim)

@@ -6,8 +6,9 @@ import pytest
 pytest.importorskip("numba")
 import numba
 
-from minigen.kernels.cpu import optim, reduce
+from minigen.kernels.cpu import optim, reduce, scan
 
+ALL = reduce.sum_leading, reduce.sum_trailing, reduce.sum_all, reduce.sum_squares, lambda x: scan.cumsum(x, 0)
 SIZES = [0, 1, 7, 4096, 4097, 100_003]
 
 
@@ -30,6 +31,26 @@ def test_sum_leading(shape, threads):
     np.testing.assert_allclose(reduce.sum_leading(x), expected, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (0, 4), (4, 0), (70_000, 3), (3, 70_000), (7, 50, 90)])
+def test_sum_trailing(shape, threads):
+    x = draw(*shape)
+    for y in (x, np.asfortranarray(x)):
+        np.testing.assert_allclose(reduce.sum_trailing(y), x.sum(-1, dtype=np.float64), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5,), (9, 40), (0, 4), (4, 0), (3, 7000), (1000, 31), (3, 600, 70), (17, 5, 3)])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_cumsum(shape, backwards, threads):
+    x = draw(*shape)
+    for dim in range(x.ndim):
+        expected = np.flip(x, dim).cumsum(dim, dtype=np.float64) if backwards else x.cumsum(dim, dtype=np.float64)
+        expected = np.flip(expected, dim) if backwards else expected
+        for y in (x, np.repeat(x, 2, 0)[::2], np.asfortranarray(x)):
+            found = scan.cumsum(y, dim, backwards)
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("n", SIZES)
 def test_sum_all_and_squares(n, threads):
     x = draw(n)
@@ -42,7 +63,7 @@ def test_the_same_bits_on_any_number_of_threads():
     before, found = numba.get_num_threads(), []
     for count in (1, before):
         numba.set_num_threads(count)
-        found.append(b"".join(f(x).tobytes() for f in (reduce.sum_leading, reduce.sum_all, reduce.sum_squares)))
+        found.append(b"".join(f(x).tobytes() for f in ALL))
     numba.set_num_threads(before)
     assert found[0] == found[1]
 
