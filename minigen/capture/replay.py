@@ -149,6 +149,8 @@ def difference(one, other):
 
 
 def what_differs(x, y):
+    if type(x) is Group and type(y) is Group and len(x.parts) == len(y.parts):
+        return next((what_differs(a, b) for a, b in zip(x.parts, y.parts) if a.key != b.key), "it is built otherwise")
     if type(x) is Outside and type(y) is Outside:
         return (
             f"an array of shape {y.array.shape} is another one at each call, and no op made it: compute it by ops on "

@@ -58,7 +58,7 @@ def _(query, key, value, mask, keep, scale, causal):
         scores = scores + _future(scores)
     weights = exp(scores - _largest(scores))
     total = sum(weights, -1, keepdim=True)
-    weights = weights / (total + (array(total) == 0))  # a query that may attend to nothing: 0 / 1, not 0 / 0
+    weights = weights / (total + (total == 0))  # a query that may attend to nothing: 0 / 1, not 0 / 0
     if keep is not None:
         weights = weights * keep
     return weights @ value
@@ -70,12 +70,14 @@ def _spread(query, key, mask, keep):
     return [None if x is None else xp(x).broadcast_to(x, shape) for x in (mask, keep)]
 
 
+@action
 def _future(scores):
     """-inf above the diagonal of the last two dimensions: query i may not look at a key after i."""
     lib, (T, S) = xp(array(scores)), scores.shape[-2:]
     return lib.where(lib.arange(S) > lib.arange(T)[:, None], -np.inf, 0.0).astype(scores.dtype)
 
 
+@action
 def _largest(scores):
     """The largest score of each query, which taken off keeps exp from overflowing; a constant to the gradient."""
     scores = array(scores)

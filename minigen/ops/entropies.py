@@ -93,13 +93,18 @@ def _class_weights(name, x, weight):
 
 def _picked(log_probabilities, target, weight, ignore_index):
     """-weight[target] * log_probabilities[target] of each row; 0 where ignored."""
+    safe, scale = _places(target, weight, ignore_index, log_probabilities.dtype)
+    return reshape(gather(log_probabilities, 1, safe), (-1,)) * scale
+
+
+@action
+def _places(target, weight, ignore_index, dtype):
+    """(N, 1) the class of each row, 0 where it is ignored, and (N,) minus its weight, 0 there."""
     lib = xp(target)
     ignored = target == ignore_index
     safe = lib.where(ignored, 0, target)
-    scale = -(~ignored).astype(log_probabilities.dtype)
-    if weight is not None:
-        scale = scale * weight[safe]
-    return reshape(gather(log_probabilities, 1, safe[:, None]), (-1,)) * scale
+    scale = -(~ignored).astype(dtype)
+    return safe[:, None], scale if weight is None else scale * weight[safe]
 
 
 def _share(losses, target, weight, ignore_index, shape, reduction):

@@ -46,6 +46,7 @@ def check_mask(name, mask):
     return mask
 
 
+@action
 def along(index, dim):
     """The tuple that, between square brackets, reads at `index` along `dim` and in place along the others."""
     lib, n = xp(index), index.ndim

@@ -26,7 +26,12 @@ def _along(kernel, dim, *arrays):
 
 def _shifted(x, dim):
     """x less its largest element along `dim`, a constant to the gradient: then e**x cannot overflow."""
-    return x - value(x).max(dim, keepdims=True)
+    return x - _largest(x, dim)
+
+
+@action
+def _largest(x, dim):
+    return value(x).max(dim, keepdims=True)
 
 
 @op
