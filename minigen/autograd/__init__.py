@@ -148,7 +148,7 @@ def _root_gradient(tensor, gradient, name, create_graph=False):
 
 
 def _ones_like(array):
-    if modes.tape is not None:
+    if modes.tape_here() is not None:
         return modes.tape.perform(_ones_like, array)
     return xp(array).ones_like(array)
 

@@ -102,6 +102,11 @@ def use_bfloat16():
     _watch()
 
 
+def tape_here():
+    """The tape that this thread writes on, if there is one."""
+    return tape if tape is None or tape.thread == threading.get_ident() else None
+
+
 def _watch():
     global watched
     watched = anomaly or tape is not None or autocasting > 0 or bfloat16

@@ -193,7 +193,7 @@ class Op:
             raise self._explained(fault, arrays) from None
         if not any(isinstance(x, Tensor) for x in tensors):
             return y
-        if modes.tape is not None:
+        if modes.tape_here() is not None:
             modes.tape.variadic(self, arrays, kwargs, y)
         if not (mask and mode.recording and self.rules):
             return wrap(y)
@@ -255,7 +255,7 @@ class Op:
         """For detect_anomaly and a tape: the op was called with `args`; `values` are [*arguments, y, *saves]."""
         if modes.anomaly:
             check_forward(self.name, values[self.arity], values[: self.arity])
-        if modes.tape is not None:
+        if modes.tape_here() is not None:
             modes.tape.forward(self, args, values)
 
     def _by_definition(self, args):
@@ -277,7 +277,7 @@ class Op:
             return self._backward_variadic(node, g, walk)
         if not self.rules or (not self.composed and (walk.create_graph or not kernels.enabled())):
             return self._backward_by_definition(node, g, walk, wanted)
-        found, tape = [], modes.tape if not walk.create_graph else None
+        found, tape = [], None if modes.tape is None or walk.create_graph else modes.tape_here()
         for (index, rule, _), saved in zip(node.plan, node.saved):
             if index == -1 or (index is not None and not wanted >> index & 1):
                 continue
@@ -307,7 +307,7 @@ class Op:
                 saved["xs"] = tuple(reconnect(x, e) for x, e in zip(saved["xs"], node.edges))
             if "y" in saved:
                 saved["y"] = wrap(saved["y"], node)
-        elif modes.tape is not None:
+        elif modes.tape_here() is not None:
             return list(enumerate(modes.tape.variadic_rule(node, rule, g, saved)))
         return list(enumerate(rule(g, **saved)))
 
@@ -364,7 +364,7 @@ class Binary(Op):
 def _watch_node(node, values):
     if modes.anomaly:
         node.trace = traceback.extract_stack(limit=12)
-    if modes.tape is not None:
+    if modes.tape_here() is not None:
         modes.tape.node(node, values)
     if modes.bfloat16:
         watch(node, values[node.op.arity])

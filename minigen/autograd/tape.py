@@ -16,6 +16,7 @@ An Entry's arguments are written as what they were:
 
 import functools
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Hashable
@@ -100,7 +101,7 @@ class Entry:
 
 
 class Tape:
-    """Writes down a step between `start(inputs)` and `stop()`.
+    """Writes down what this thread computes while it is in use (`modes.use_tape`).
 
     entries     what was computed
     leaves      {id: (tensor, its array)} of the leaves that were used
@@ -108,10 +109,11 @@ class Tape:
     """
 
     def __init__(self):
+        self.thread = threading.get_ident()
         self.entries, self.leaves, self.refused = [], {}, None
         self.count = 0  # of slots
         self.known = {}  # id of a living value -> its slot
-        self.kept = []  # values that cannot be watched dying
+        self.kept = []  # what keeps `known` true: values that cannot be watched dying, and the watches of the others
         self.nodes = {}  # order of a node -> the slots or values of [*arguments, y, *saves]
 
     # What the engine tells
@@ -124,9 +126,7 @@ class Tape:
                 self.leaves[id(x)] = x, x.data
         given = [value(x) for x in given]
         if not all([a is b for a, b in zip(given, values)]):  # they were brought to one type first
-            entry = self.write(
-                f"types for {op.name}", op._agree, [Group("list", _list, [self.reference(x) for x in given])], id(op)
-            )
+            entry = self.write(f"types for {op.name}", op._agree, [group(given, self.reference)], id(op))
             self.made(entry, values[:arity], True)
         if op.name in RAGGED or (op.name in BY_INDEX and _has_mask(given[1:])):
             self.refuse(f"the shape of what {op.name} gives depends on the numbers")
@@ -215,6 +215,10 @@ class Tape:
         finally:
             modes.use_tape(self)
 
+    def close(self):
+        """The step is over: let go of all that only writing needs."""
+        self.known, self.kept, self.nodes = {}, [], {}
+
     # Writing
 
     def write(self, name, function, arguments, key):
@@ -274,11 +278,11 @@ class Tape:
     # What the step may not do outside of entries
 
     def read(self, what):
-        if modes.tape is self and not _inside_forward():
+        if modes.tape_here() is self and not _inside_forward():
             self.refuse(f"{what} hands a number to Python, which a replay would not see change")
 
     def drew(self):
-        if modes.tape is self and not _inside_forward():
+        if modes.tape_here() is self and not _inside_forward():
             self.refuse("random numbers are drawn outside of ops")
 
 
@@ -287,7 +291,7 @@ def action(function):
 
     @functools.wraps(function)
     def call(*arguments, **keywords):
-        tape = modes.tape
+        tape = None if modes.tape is None else modes.tape_here()
         if tape is None or _inside_forward():
             return function(*arguments, **keywords)
         return tape.perform(function, *arguments, **keywords)

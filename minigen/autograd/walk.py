@@ -71,7 +71,7 @@ class Walk:
             self.reach = _reaching(roots, self.leaves, self.stops)
         if modes.watcher is not None and self.targets is None:
             modes.watcher.begin(roots)
-            if modes.tape is not None:
+            if modes.tape_here() is not None:
                 modes.tape.refuse("gradients are sent to other processes as they arrive")
         recording = Recording(self.create_graph)
         with recording:
@@ -170,7 +170,7 @@ class Walk:
             elif self.outer is not None:
                 self.outer._send(leaf, g)
         else:
-            if modes.tape is None:
+            if modes.tape is None or modes.tape_here() is None:
                 accumulate(leaf, g)
             else:
                 modes.tape.arrived(leaf, g)
@@ -263,14 +263,14 @@ def accumulate(leaf, g):
 
 
 def _plus(a, b):
-    if modes.tape is None or isinstance(a, Tensor) or isinstance(b, Tensor):
+    if modes.tape_here() is None or isinstance(a, Tensor) or isinstance(b, Tensor):
         return a + b
     return modes.tape.perform(operator.add, a, b)
 
 
 def sum_to(g, shape):
     """Undo broadcasting: sum `g` over the dimensions that were stretched, back to `shape`."""
-    if modes.tape is not None and not isinstance(g, Tensor):
+    if modes.tape_here() is not None and not isinstance(g, Tensor):
         return modes.tape.perform(sum_to, g, shape)
     lead = g.ndim - len(shape)
     dims = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)

@@ -25,6 +25,7 @@ from ..errors import CaptureError
 from ..tensor import Tensor, clock, wrap
 
 EVERY = 1000  # calls between two that are run as ever, and compared
+ONCE = 32  # calls whose arguments were seen once only: more are not worth writing down
 
 
 class Replay:
@@ -33,7 +34,8 @@ class Replay:
     def __init__(self, step, strict=False):
         self.step, self.strict = step, strict
         self.programs = {}  # signature of the arguments -> Program, or a reason why there is none
-        self.first = {}  # signature -> the first tape
+        self.first = {}  # signature -> the first tape; at most ONCE of them
+        self.lost = False  # whether too many signatures came once only
 
     def __call__(self, *arguments, **keywords):
         inputs, key = signature((arguments, keywords))
@@ -42,7 +44,7 @@ class Replay:
             program.calls += 1
             if program.calls % EVERY:
                 return program.run(inputs)
-        elif program is not None:
+        elif program is not None or (self.lost and key not in self.first):
             return self.step(*arguments, **keywords)
         return self.written_down(key, inputs, arguments, keywords)
 
@@ -62,6 +64,13 @@ class Replay:
             self.refuse(key, tape.refused)
         elif key not in self.first:
             self.first[key] = tape
+            if len(self.first) == ONCE:
+                self.lost = True
+                self.refuse(
+                    key,
+                    f"{ONCE} calls had arguments that came once only: other shapes, or other numbers of Python\n"
+                    "  give what changes from call to call as a tensor, of one shape",
+                )
         else:
             why = difference(self.first.pop(key), tape)
             if why is None:
@@ -89,6 +98,7 @@ def recorded(tape, step, inputs, arguments, keywords):
         modes.use_tape(before)
         clock.reader, random.drawn = readers
     tape.result = returned(tape, result)
+    tape.close()
     return result
 
 

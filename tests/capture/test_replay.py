@@ -297,6 +297,29 @@ def test_what_cannot_be_captured_says_why(step, line, why):
     assert why in message and line in message
 
 
+def test_a_number_that_is_another_at_each_call_is_said():
+    run, calls = Replay(lambda x, i: x * i), replay.ONCE + 5
+    with pytest.warns(UserWarning, match="give what changes from call to call as a tensor") as said:
+        for i in range(calls):
+            assert run(X, i).sum().item() == 6 * i
+    assert len(said) == 1 and len(run.first) <= replay.ONCE
+
+
+def test_another_thread_writes_on_no_tape():
+    import threading
+
+    def step(x):
+        other = threading.Thread(target=lambda: minigen.ones(3).mul(2.0).sum().item())
+        other.start(), other.join()
+        return x + 1
+
+    run = Replay(step, strict=True)
+    for _ in range(3):
+        run(X)
+    (program,) = run.programs.values()
+    assert [entry.name for entry in program.tape.entries] == ["add"]
+
+
 def test_a_number_that_changes_later_is_found(monkeypatch):
     monkeypatch.setattr(replay, "EVERY", 5)
     state = {"calls": 0}
