@@ -1,12 +1,16 @@
 """Devices: "cpu" is NumPy, "cuda" is CuPy. Dispatch is on the array that comes in, never on a global switch."""
 
+import functools
 import sys
 
 import numpy as np
 
-from .errors import DeviceError
+from .errors import ArgumentError, DeviceError
+from .kernels.cuda.precision import allow_tf32, is_allowed
 
 CPU, CUDA = "cpu", "cuda"
+FLOATS = "fV"  # kinds of floating-point types: bfloat16, which is not NumPy's own, is a V
+capturing = None  # the Recorder (capture/graph.py) of a step that is being made a CUDA graph
 
 
 def xp(array):
@@ -26,6 +30,12 @@ def is_array(value):
 def device_of(array):
     """ "cpu" or "cuda"."""
     return CPU if xp(array) is np else CUDA
+
+
+def home(array):
+    """(The array library, the number of the GPU) of an array: by which constants that stand beside it are kept."""
+    lib = xp(array)
+    return lib, 0 if lib is np else array.device.id
 
 
 def library(device):
@@ -63,4 +73,37 @@ def to_device(array, device):
     target = library(device)
     if xp(array) is target:
         return array
+    if capturing is not None:
+        capturing.refuse_copy(device)
     return target.asarray(array) if target is not np else array.get()
+
+
+def set_float32_matmul_precision(precision):
+    """How exact products of float32 matrices must be on a GPU: "highest", the default, is float32 all through.
+
+    "high" and "medium" allow TF32 (10 bits of fraction for what is multiplied, sums in float32), which the tensor cores
+    of compute capability 8.0 and newer take. It holds for the whole process, for convolutions and attention too (where
+    PyTorch has a switch of its own), and not on the CPU. Raises ArgumentError for another name.
+    """
+    if precision not in ("highest", "high", "medium"):
+        raise ArgumentError(
+            f"set_float32_matmul_precision: got {precision!r}\n"
+            f'  write "highest" (float32), "high" or "medium" (TF32 where the GPU has it)'
+        )
+    allow_tf32(precision != "highest")
+
+
+def get_float32_matmul_precision():
+    """Either "highest", or "high" where TF32 is allowed: see `set_float32_matmul_precision`."""
+    return "high" if is_allowed() else "highest"
+
+
+def on_host(method):
+    """Mark a method that changes nothing but numbers of the host: each replay of a captured step calls it again."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        function = functools.partial(method, self, *args, **kwargs)
+        return function() if capturing is None else capturing.repeat(self, function)
+
+    return call

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 import minigen
+from minigen.autograd import modes
 
 
 def pytest_addoption(parser):
@@ -32,6 +33,14 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def seeded():
     minigen.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_bfloat16_from_before():
+    """The engine looks after bfloat16 from the first number of that type on: a test must not inherit that."""
+    yield
+    modes.bfloat16 = False
+    modes._watch()
 
 
 @pytest.fixture(autouse=True, scope="session")

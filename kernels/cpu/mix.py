@@ -61,5 +61,5 @@ def mix(x, dim, places, weights):
     run = narrow_sums if inner < 8 else weighted_sums
     if y.size < 16384:
         run = run.serial
-    run(block.reshape(outer, -1, inner), places, weights.astype(F), y.reshape(outer, -1, inner))
+    run(block.reshape(outer, -1, inner), places, weights.astype(F, copy=False), y.reshape(outer, -1, inner))
     return y.transpose(np.argsort(order))

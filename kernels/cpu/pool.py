@@ -3,8 +3,8 @@
     max_pool(x, kernel, count, window)        -> y, places: where each largest stands in the flattened last dimensions
     take(x, places)                           -> y: x at such places
     put(y, places, size)                      -> x: zeros of `size`, and y added at its places
-    sum_pool(x, kernel, count, window)        -> y
-    spread(y, kernel, size, window)           -> x: each window's number added to all its places
+    sum_pool(x, kernel, count, window, scale) -> y: scale times the sum
+    spread(y, kernel, size, window, scale)    -> x: scale times each window's number added to all its places
 
 x is (N, C, ...) with one to three dimensions more, in either memory order; the results lie as x does. Seen as
 (outer, D, H, W, inner), channels last means `inner` numbers side by side at each place, channels first means 1.
@@ -33,7 +33,7 @@ def visible(q, size, taps, stride, padding, dilation):
 
 @kernel
 def largest(x, y, places, taps, stride, padding, dilation):
-    """Of equals the first; a NaN counts as the largest."""
+    """Of equals the first; a NaN counts as the largest. Of no taps, which a dilated window may see, it is -inf."""
     outer, D, H, W, inner = x.shape
     rows = y.shape[1] * y.shape[2]
     for task in prange(outer * rows):
@@ -43,6 +43,7 @@ def largest(x, y, places, taps, stride, padding, dilation):
         for q_w in range(y.shape[3]):
             w_first, w_last = visible(q_w, W, taps[2], stride[2], padding[2], dilation[2])
             best, where = y[n, q_d, q_h, q_w], places[n, q_d, q_h, q_w]
+            best[:], where[:] = -np.inf, 0
             fresh = True
             for t_d in range(d_first, d_last):
                 d = stride[0] * q_d - padding[0] + dilation[0] * t_d
@@ -65,7 +66,7 @@ def largest(x, y, places, taps, stride, padding, dilation):
 
 
 @kernel
-def sums(x, y, taps, stride, padding, dilation):
+def sums(x, y, taps, stride, padding, dilation, scale):
     outer, D, H, W, inner = x.shape
     rows = y.shape[1] * y.shape[2]
     for task in prange(outer * rows):
@@ -84,10 +85,12 @@ def sums(x, y, taps, stride, padding, dilation):
                         seen = x[n, d, h, stride[2] * q_w - padding[2] + dilation[2] * t_w]
                         for c in range(inner):
                             total[c] += seen[c]
+            for c in range(inner):
+                total[c] *= scale
 
 
 @kernel
-def spread_sums(y, x, taps, stride, padding, dilation):
+def spread_sums(y, x, taps, stride, padding, dilation, scale):
     outer, D, H, W, inner = x.shape
     parts = (inner + SLICE - 1) // SLICE
     for task in prange(outer * parts):
@@ -110,7 +113,7 @@ def spread_sums(y, x, taps, stride, padding, dilation):
                             for t_w in range(w_first, w_last):
                                 to = x[n, d, h, stride[2] * q_w - padding[2] + dilation[2] * t_w, begin:end]
                                 for c in range(end - begin):
-                                    to[c] += given[c]
+                                    to[c] += scale * given[c]
 
 
 @kernel
@@ -158,19 +161,19 @@ def max_pool(x, kernel, count, window):
     return from_planes(y, x, last), from_planes(places, x, last)
 
 
-def sum_pool(x, kernel, count, window):
-    """The sum of each window."""
+def sum_pool(x, kernel, count, window, scale=1.0):
+    """`scale` times the sum of each window."""
     source, last = planes(x)
     y = empty_planes(source, count)
-    choose(sums, x.size)(source, y, *geometry(kernel, window))
+    choose(sums, x.size)(source, y, *geometry(kernel, window), F(scale))
     return from_planes(y, x, last)
 
 
-def spread(y, kernel, size, window):
-    """Each window's number added to all its places."""
+def spread(y, kernel, size, window, scale=1.0):
+    """`scale` times each window's number, added to all its places."""
     given, last = planes(y)
     x = empty_planes(given, size)
-    choose(spread_sums, x.size)(given, x, *geometry(kernel, window))
+    choose(spread_sums, x.size)(given, x, *geometry(kernel, window), F(scale))
     return from_planes(x, y, last)
 
 
@@ -185,8 +188,8 @@ def take(x, places):
     return from_planes(y, places, last)
 
 
-def put(y, places, size):
-    """Zeros (N, C, *size), and y added at its places."""
+def put(y, places, size, pooled=None):
+    """Zeros (N, C, *size), and y added at its places. pooled, their windows, is for the GPU."""
     where, last = planes(places)
     given = inside(y) if last else np.ascontiguousarray(y)
     x = empty_planes(where, size)

@@ -15,6 +15,13 @@ typedef long long i64;
 #define KERNEL extern "C" __global__ void
 #define WIDE_KERNEL extern "C" __global__ __launch_bounds__(1024) void  // its blocks may have so many threads
 
+// Shared memory of as many bytes as the launch says (shared=), at a multiple of 16.
+#ifdef __CUDA_ARCH__
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(16) char name[]
+#else
+#define DYNAMIC_SHARED(name) char* name = emulator::dynamic_shared()
+#endif
+
 struct float16 { unsigned short bits; };
 struct bfloat16 { unsigned short bits; };  // the upper half of a float
 

@@ -25,10 +25,13 @@ def sum_leading(x, into=None):
     n, width = rows.shape
     tile = 32 * (16 // x.dtype.itemsize)
     step = max(over(n, max(PARTS // max(over(width, tile), 1), 1)), ROWS)
-    partial = library(x).empty((1, max(over(n, step), 1), width), np.float32)
-    grid = over(width, tile), partial.shape[1]
-    KERNELS.run("sum_rows", (x.dtype,), grid, BLOCK, rows, partial, n, width, step)
-    return add_parts(partial, x.dtype, into).reshape(width)
+    parts, kind = max(over(n, step), 1), x.dtype if into is None else into.dtype
+    alone = parts == 1 and kind == np.float32 and (into is None or into.flags.c_contiguous)  # the part is the sum
+    new = into is None or not alone
+    partial = library(x).empty((1, parts, width), np.float32) if new else into.reshape(1, 1, width)
+    KERNELS.run("sum_rows", (x.dtype,), (over(width, tile), parts), BLOCK, rows, partial, n, width, step)
+    out = partial if alone else add_parts(partial, x.dtype, into)
+    return out.reshape(width) if into is None else into
 
 
 def add_parts(partial, dtype, into=None):
@@ -43,11 +46,11 @@ def add_parts(partial, dtype, into=None):
     return out if into is None else into
 
 
-def by_chunks(name, x):
+def by_chunks(name, x, into=None):
     x = dense(x)
     partial, step = parts_of(x)
     KERNELS.run(name, (x.dtype,), len(partial), BLOCK, x, partial, x.size, step)
-    return total(partial, np.float64)
+    return total(partial, np.float64, into)
 
 
 def parts_of(x):
@@ -56,11 +59,12 @@ def parts_of(x):
     return library(x).empty(over(x.size, step), np.float32), step
 
 
-def total(partial, dtype):
-    """The sum of float32 partial sums, made in float64: an array of no dimensions, of float32 or float64."""
+def total(partial, dtype, into=None):
+    """The sum of float32 partial sums, made in float64: an array of no dimensions, of float32 or float64, or `into`."""
+    out = library(partial).empty((), dtype) if into is None else into
     if not len(partial):
-        return library(partial).zeros((), dtype)
-    out = library(partial).empty((), dtype)
+        out[...] = 0
+        return out
     name = "add_to_float" if out.dtype == FLOAT32 else "add_to_double"
     KERNELS.run(name, (FLOAT32,), 1, BLOCK, partial, out, len(partial))
     return out
@@ -71,6 +75,6 @@ def sum_all(x):
     return by_chunks("sum_chunks", x)
 
 
-def sum_squares(x):
-    """The sum of the squares of all elements: a float64 array of no dimensions."""
-    return by_chunks("square_chunks", x)
+def sum_squares(x, into=None):
+    """The sum of the squares of all elements: a float64 array of no dimensions, or `into`, an array of one."""
+    return by_chunks("square_chunks", x, into)

@@ -80,14 +80,14 @@ def compare(got, want, close, names=NAMES):
 # Sizes B, H, G, T, S, D, E at and beside those of blocks and tiles; each size of a head; what is compiled once is used
 # several times, since g++ takes longer than the kernels.
 PLAIN = [
-    ((2, 2, 1, 7, 9, 16, 13), {}),
+    ((2, 4, 2, 7, 9, 16, 13), {}),
     ((1, 2, 2, 66, 66, 16, 16), dict(causal=True)),
     ((1, 2, 1, 5, 67, 9, 16), dict(mask="each", keep=True)),
     ((1, 1, 1, 70, 3, 16, 16), dict(mask="rows", causal=True)),
     ((1, 2, 1, 140, 20, 16, 16), {}),
     ((1, 2, 1, 66, 140, 16, 16), dict(causal=True)),
     ((1, 1, 1, 1, 1, 1, 1), {}),
-    ((2, 2, 1, 3, 70, 16, 13), dict(mask="each")),  # few queries: the keys are split
+    ((2, 4, 2, 3, 70, 16, 13), dict(mask="each")),  # few queries: the keys are split
     ((1, 1, 1, 1, 130, 9, 16), {}),
 ]
 LARGE = [

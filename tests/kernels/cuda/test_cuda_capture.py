@@ -360,26 +360,51 @@ def test_a_number_that_goes_to_python_is_refused_with_its_line(driver, name):
         training.run(step, 1)
 
 
-def test_what_failed_leaves_the_host_as_it_was(driver):
-    case = CASES["adam, cosine, ema, clipping"]
-    ordinary, captured = Training(**case), Training(**case)
-    wants_loss = []
+@pytest.mark.parametrize("when", ["at the end", "before the update"])
+@pytest.mark.parametrize("name", ["adam, cosine, ema, clipping", "schedules of schedules"])
+def test_what_failed_leaves_the_host_as_it_was(driver, name, when):
+    case = {**CASES[name], "clip": None}
+    ordinary, captured = [Training(**case, scaler=amp.GradScaler(init_scale=4.0)) for _ in range(2)]
+    looks = set()
+
+    def look(place):
+        if place in looks:
+            print(captured.outer.weight[0, 0].item())
 
     def step(*given):
         result = captured.step(*given)
-        if wants_loss:
-            print(result["losses"][0].item())
+        look("at the end")
         return result
 
-    want = ordinary.run(ordinary.step, 7)
+    captured.optimizer.register_step_pre_hook(lambda *_: look("before the update"))
+    want = ordinary.run(ordinary.step, 7, scale=4.0)
     step = GraphStep(step, driver=driver)
-    got = captured.run(step, 2)
-    wants_loss.append(True)
-    with pytest.raises(CaptureError, match=r"print\(result\[\"losses\"\]\[0\].item\(\)\)"):
-        captured.run(step, 1, start=2)
-    wants_loss.clear()
-    got += captured.run(step, 5, start=2)
+    got = captured.run(step, 2, scale=4.0)
+    looks.add(when)
+    with pytest.raises(CaptureError, match=r"print\(captured\.outer\.weight\[0, 0\]\.item\(\)\)"):
+        captured.run(step, 1, scale=4.0, start=2)
+    looks.clear()
+    got += captured.run(step, 5, scale=4.0, start=2)
     same(got, want)
+    assert driver.launched == 3
+
+
+def test_other_threads_draw_and_read_as_ever(driver):
+    import threading
+
+    training, drawn = Training(lambda p: optim.SGD(p, lr=0.1)), []
+
+    def load():
+        drawn.append((minigen.random.Generator(1).normal(4), minigen.tensor([2.0]).item()))
+
+    def step(*given):
+        thread = threading.Thread(target=load)
+        thread.start()
+        thread.join()
+        return training.step(*given)
+
+    training.run(GraphStep(step, driver=driver), 3)
+    assert len(drawn) == 3 and all(np.array_equal(z, drawn[0][0]) and x == 2.0 for z, x in drawn)
 
 
 def test_a_schedule_that_looks_at_the_loss_is_refused(driver):

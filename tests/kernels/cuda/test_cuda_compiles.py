@@ -21,7 +21,13 @@ CARDS, TYPES = ("75", "80", "90"), compile.FLOATS
 CASES = list(product(FAMILIES, CARDS, TYPES))
 QUICK = {("75", "float32"), ("90", "bfloat16")}  # the others are much the same
 # a second or two each: once will do
-LONG = {"layer_norm": ("90", "bfloat16"), "softmax": ("75", "float32"), "recurrent": ("90", "bfloat16")}
+LONG = {
+    "layer_norm": ("90", "bfloat16"),
+    "softmax": ("75", "float32"),
+    "recurrent": ("90", "bfloat16"),
+    "conv": ("90", "bfloat16"),
+    "attention_gradient": ("90", "bfloat16"),
+}
 
 
 def quick(family, *case):

@@ -79,14 +79,27 @@ def compare(on_gpu, kind, arrays, gradients, **options):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", GATES)
-def test_forward_and_gradient(on_gpu, dtype, kind, shape):
+def test_forward_and_gradient(on_gpu, kind, shape):
+    for reverse, batch_first in ((False, False), (True, True)):
+        arrays, gradients = arguments(kind, *shape, np.dtype(F), batch_first)
+        compare(on_gpu, kind, arrays, gradients, reverse=reverse, batch_first=batch_first)
+
+
+SLOW = pytest.mark.slow  # one cell and one type are enough of a test of the product on tensor cores
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", [pytest.param("rnn", marks=SLOW), pytest.param("gru", marks=SLOW), "lstm"])
+@pytest.mark.parametrize("name", [pytest.param("float16", marks=SLOW), "bfloat16"])
+def test_forward_and_gradient_in_16_bits(on_gpu, name, kind, shape):
+    dtype = np.dtype(name if name == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
     for reverse, batch_first in ((False, False), (True, True)):
         arrays, gradients = arguments(kind, *shape, dtype, batch_first)
         compare(on_gpu, kind, arrays, gradients, reverse=reverse, batch_first=batch_first)
 
 
-def test_the_other_nonlinearity(on_gpu, dtype):
-    compare(on_gpu, "rnn", *arguments("rnn", 3, 2, 3, 5, dtype), nonlinearity="relu")
+def test_the_other_nonlinearity(on_gpu):
+    compare(on_gpu, "rnn", *arguments("rnn", 3, 2, 3, 5, F), nonlinearity="relu")
 
 
 # units a block, blocks of sequences, all steps in one launch: 35 sequences are two groups, which one block may take
@@ -197,7 +210,7 @@ def test_each_cell_compiles_alone(gates, fast):
 
 
 def test_gates_saturate_without_overflow(on_gpu, dtype):
-    for kind in GATES:
+    for kind in GATES if dtype == F else ("lstm",):
         arrays, gradients = arguments(kind, 3, 2, 4, 5, dtype)
         arrays[0] = (arrays[0].astype(F) * 1e3).astype(dtype)
         outputs, found = computed(on_gpu, kind, arrays, gradients)

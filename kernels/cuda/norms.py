@@ -1,0 +1,96 @@
+"""Batch norm and its gradient: norms.cu.
+
+y and dL/dx have x's type and memory order, the gradients of weight and bias have the weight's type; everything else
+is float32. k is the mean, and offset what it lacks: mean = k + offset.
+"""
+
+import numpy as np
+
+from .channels import Channels
+from .compile import FLOATS, Source, library, over
+from .layer_norm import vector
+
+TYPES = FLOATS
+KERNELS = Source("norms.cu")
+BLOCK = 256
+WARPS = BLOCK // 32
+
+
+def moments(x, wide=1):
+    """k, mean - k and squares of the parts of each pair of x, a Channels; and how they were cut."""
+    plan = x.sums(wide)
+    k, parts = x.floats(1, plan.pairs)[0], library(x.x).empty((2, plan.parts, plan.pairs), np.float32)
+    KERNELS.run(f"moments_{plan.form}", x.types, plan.grid, BLOCK, x.x, k, *parts, *plan.arguments)
+    return k, parts, plan
+
+
+def affine(x, k, slope, base):
+    """(x - k) slope + base."""
+    y, (grid, end) = x.empty(), x.elementwise
+    KERNELS.run("affine", x.types, *grid, x.x, k, slope, base, y, *end)
+    return y
+
+
+def gradient_sums(g, x, k, offset):
+    """Σg and Σg (x - k - offset) of the parts of each pair; and how they were cut. offset may be None."""
+    plan = x.sums()
+    parts = library(x.x).empty((2, plan.parts, plan.pairs), np.float32)
+    KERNELS.run(f"gradient_sums_{plan.form}", x.types, plan.grid, BLOCK, g, x.x, k, offset, *parts, *plan.arguments)
+    return parts, plan
+
+
+def gradient_affine(g, x, k, alpha, beta, gamma):
+    """alpha g + beta (x - k) + gamma."""
+    gx, (grid, end) = x.empty(), x.elementwise
+    KERNELS.run("gradient_affine", x.types, *grid, g, x.x, k, alpha, beta, gamma, gx, *end)
+    return gx
+
+
+# ---- what the ops call: x (N, C, ...), weight and bias (C,) or None ----
+
+
+def batch_norm(x, weight, bias, eps):
+    """x (N, C, ...) normalised over samples and positions. Returns y, k, offset, rstd, and (C,) mean and variance."""
+    x = Channels(x, bias if weight is None else weight, together=True)
+    out, (k, parts, plan) = x.floats(7), moments(x)
+    numbers = x.vector(weight), x.vector(bias), float(eps), out, x.channels, *plan.geometry
+    KERNELS.run("batch_statistics", x.types, over(x.channels, WARPS), BLOCK, k, *parts, *numbers)
+    k, offset, rstd, mean, variance, slope, base = out
+    return affine(x, k, slope, base), k, offset, rstd, mean, variance
+
+
+def batch_norm_gradient(g, x, weight, k, offset, rstd):
+    """dL/dx, dL/dweight, dL/dbias."""
+    return gradient(g, Channels(x, weight, together=True), weight, k, offset, rstd, averaged=True)
+
+
+def batch_norm_eval(x, weight, bias, mean, variance, eps):
+    """x (N, C, ...) normalised with a given (C,) mean and variance."""
+    x = Channels(x, bias if weight is None else weight, together=True)
+    _, slope, base = evaluation(x, weight, bias, variance, eps)
+    return affine(x, vector(mean, np.float32), slope, base)
+
+
+def batch_norm_eval_gradient(g, x, weight, mean, variance, eps):
+    """dL/dx, dL/dweight, dL/dbias of batch_norm_eval; mean and variance are constants."""
+    x = Channels(x, weight, together=True)
+    rstd = evaluation(x, weight, None, variance, eps)[0]
+    return gradient(g, x, weight, vector(mean, np.float32), None, rstd, averaged=False)
+
+
+def evaluation(x, weight, bias, variance, eps):
+    """rstd, slope and base of each channel."""
+    out = x.floats(3)
+    numbers = x.vector(weight), x.vector(bias), vector(variance, np.float32), float(eps), out, x.channels
+    KERNELS.run("evaluation", x.types, over(x.channels, BLOCK), BLOCK, *numbers)
+    return out
+
+
+def gradient(g, x, weight, k, offset, rstd, averaged):
+    g = x.like(g)
+    parts, plan = gradient_sums(g, x, k, offset)
+    of_parameters, (alpha, beta, gamma) = library(g).empty((2, x.channels), x.kind), x.floats(3)
+    numbers = x.vector(weight), offset, rstd, *of_parameters, alpha, beta, gamma
+    sizes = x.channels, plan.parts, x.samples * x.places if averaged else 0
+    KERNELS.run("batch_gradient", x.types, over(x.channels, WARPS), BLOCK, *parts, *numbers, *sizes)
+    return gradient_affine(g, x, k, alpha, beta, gamma), *of_parameters
