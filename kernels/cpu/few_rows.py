@@ -21,16 +21,18 @@ from numba import prange
 from .addresses import address, shifted
 from .compile import kernel
 from .many_rows import unit_rows
-from .row_tiles import WIDTH, by_panel
+from .row_tiles import ROWS, WIDTH, whole_tile
 
 F = np.float32
 FEWEST = 32  # rows from which tiles are whole
-STEP = 16  # outputs of a task: a line of the cache of each row of y
+STEP = 2 * ROWS  # outputs of a task: on 16 of them, a line of the cache of each row of y
 
 
-@kernel(reads=("x", "w", "b"), dense=("b", "y", "panels"))
-def rows_turned(x, w, b, y, panels):
-    """y (M, N) = x (M, K) @ w (N, K).T + b (N,); panels (M / WIDTH, K, WIDTH) is memory to work in."""
+@kernel(reads=("x", "w", "tail", "b"), dense=("tail", "b", "y", "panels"))
+def rows_turned(x, w, tail, b, y, panels):
+    """y (M, N) = x (M, K) @ w (N, K).T + b (N,). tail (STEP, K): the last rows of w, filled up, where N is no multiple
+    of STEP (fewer kinds of tiles are quicker to compile); panels (M / WIDTH, K, WIDTH): memory to work in.
+    """
     M, K = x.shape
     N, groups = len(w), len(panels)
     for j in prange(groups):
@@ -44,14 +46,17 @@ def rows_turned(x, w, b, y, panels):
     zero = np.zeros(WIDTH, np.float32)
     for task in prange((N + STEP - 1) // STEP):
         start, end = task * STEP, min(N, (task + 1) * STEP)
-        rows, bias = shifted(address(w), start * w.strides[0]), b[start:end]
-        tile = np.empty((STEP, WIDTH), np.float32)
+        rows, down = shifted(address(w), start * w.strides[0]), w.strides[0]
+        if end - start < STEP:
+            rows, down = address(tail), tail.strides[0]
+        tile, bias = np.empty((STEP, WIDTH), np.float32), b[start:end]
         for j in range(groups):
             panel = shifted(address(panels), j * panels.strides[0])
-            by_panel(
-                *(rows, w.strides[0], 4, K, panel, panels.strides[1]),
-                *(address(tile), tile.strides[0], address(zero), 0, end - start, WIDTH),
-            )
+            for n in range(0, STEP, ROWS):
+                a, c = shifted(rows, n * down), shifted(address(tile), n * tile.strides[0])
+                whole_tile(
+                    a, down, 4, K, panel, panels.strides[1], c, tile.strides[0], address(zero), 0, WIDTH
+                )  # fmt: skip
             for i in range(min(WIDTH, M - j * WIDTH)):
                 to = y[j * WIDTH + i, start:end]
                 for n in range(end - start):
@@ -63,5 +68,8 @@ def linear(x, w, b=None):
     (M, K), N = x.shape, len(w)
     y = np.empty((M, N), F)
     b = np.zeros(N, F) if b is None else np.ascontiguousarray(b)
-    rows_turned(x, unit_rows(w), b, y, np.empty((-(-M // WIDTH), K, WIDTH), F))
+    w, left = unit_rows(w), N % STEP
+    tail = np.zeros((STEP if left else 0, K), F)
+    tail[:left] = w[N - left :]
+    rows_turned(x, w, tail, b, y, np.empty((-(-M // WIDTH), K, WIDTH), F))
     return y

@@ -22,7 +22,7 @@ from .elementwise import dense, flat
 
 F = np.float32
 CHUNK = 4096  # elements of a flat array in one partial sum
-SERIAL = 65536  # elements up to which threads do not pay
+SERIAL = 1 << 17  # elements up to which threads do not pay
 SMALL = 4096  # elements up to which NumPy sums as quickly as a kernel
 PARTS = 32  # at most so many partial sums of rows
 

@@ -21,7 +21,7 @@ from .operands import floating
 from .rounding import _flat
 from .shape import _permute, _reshape, check_dims
 
-LARGE = 16384  # numbers from which a kernel is quicker than NumPy
+LARGE = 1 << 17  # numbers from which a kernel is so much quicker than NumPy that it is worth compiling
 
 
 def reduced(name, x, dim):
