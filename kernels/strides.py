@@ -1,4 +1,15 @@
-"""What strides say of an array, of NumPy or of CuPy."""
+"""What shapes and strides say of an array, of NumPy or of CuPy."""
+
+
+def three(values, fill):
+    """One to three values, filled up in front to three."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def outside(y, dims):
+    """(N, D, H, W, C) -> (N, C, ...) with `dims` spatial dimensions, a view."""
+    y = y.reshape(y.shape[0], *y.shape[4 - dims :])
+    return y.transpose(0, dims + 1, *range(1, dims + 1))
 
 
 def is_dense(x):

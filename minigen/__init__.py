@@ -16,7 +16,7 @@ from .autograd import (
     op,
     set_grad_enabled,
 )
-from .device import cuda_available
+from .device import cuda_available, get_float32_matmul_precision, set_float32_matmul_precision
 from .ops.methods import PUBLIC as _PUBLIC
 from .ops.methods import public as _public
 from .random import Generator, manual_seed
@@ -27,6 +27,7 @@ from .tensor import (
     float16,
     float32,
     float64,
+    floating_dtype,
     from_numpy,
     int8,
     int16,
@@ -55,7 +56,7 @@ _LATER = (
     "plot",
     "sampling",
 )
-_LATER += ("text", "train", "gradcheck", "kernels", "lessons", "random", "published", "distributed", "amp")
+_LATER += ("text", "train", "gradcheck", "kernels", "lessons", "random", "published", "distributed", "amp", "capture")
 
 double, float, half, long, int = float64, float32, float16, int64, int32
 
@@ -68,6 +69,8 @@ def __getattr__(name):
     """Sub-packages come in when they are first named: `import minigen` stays quick."""
     if name in _LATER:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "bfloat16":  # not one of NumPy's own types
+        return floating_dtype(name)
     import difflib
 
     near = difflib.get_close_matches(name, [*globals(), *_LATER], n=1)

@@ -10,7 +10,7 @@ from .kernels.cuda.precision import allow_tf32, is_allowed
 
 CPU, CUDA = "cpu", "cuda"
 FLOATS = "fV"  # kinds of floating-point types: bfloat16, which is not NumPy's own, is a V
-capturing = None  # the Recorder (capture/graph.py) of a step that is being made a CUDA graph
+capturing = None  # the Recorder (capture/recorder.py) of a step that is being made a CUDA graph
 
 
 def xp(array):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from .autograd import check_dim
-from .device import xp
+from .device import FLOATS, xp
 from .errors import ArgumentError, DtypeError, expect
 from .ops.arithmetic import abs
 from .ops.extremes import amax, amin
@@ -87,7 +87,7 @@ def vecdot(a, b, *, dim=-1):
 
 def vector_norm(x, ord=2, dim=None, keepdim=False):
     """(sum |x|^ord)^(1/ord) over `dim`, all of x without it; ord may be inf or -inf (extremes) or 0 (a count)."""
-    expect(x.dtype.kind == "f", "vector_norm: needs floating-point numbers\n  write x.float()", x, error=DtypeError)
+    expect(x.dtype.kind in FLOATS, "vector_norm: needs floating-point numbers\n  write x.float()", x, error=DtypeError)
     expect(isinstance(ord, (int, float)), f"vector_norm: ord must be a number, not {ord!r}", error=ArgumentError)
     return _norm(x, ord, dim, keepdim)
 
@@ -96,7 +96,7 @@ def matrix_norm(a, ord="fro", dim=(-2, -1), keepdim=False):
     """The norm of each matrix: "fro", "nuc" (sum of singular values), 2, -2 (largest, smallest singular value),
     1, -1 (largest, smallest column sum), inf, -inf (row sum)."""
     expect(a.ndim >= 2, "matrix_norm: takes matrices", a)
-    expect(a.dtype.kind == "f", "matrix_norm: needs floating-point numbers\n  write x.float()", a, error=DtypeError)
+    expect(a.dtype.kind in FLOATS, "matrix_norm: needs floating-point numbers\n  write x.float()", a, error=DtypeError)
     expect(
         isinstance(dim, (tuple, list)) and len(dim) == 2,
         f"matrix_norm: dim must be two, not {dim!r}",

@@ -198,13 +198,13 @@ class Generator:
 
     def bernoulli(self, p, shape=None, device="cpu"):
         """True with probability p, a number or an array; `shape` defaults to p's."""
-        lib = library(device)
-        p = lib.asarray(p, dtype=np.float64)
+        alone = isinstance(p, (int, float))  # it stays on the host, for a captured step's sake
+        p = np.asarray(p, np.float64) if alone else library(device).asarray(p, dtype=np.float64)
         expect(bool(((p >= 0) & (p <= 1)).all()), "bernoulli: p must lie in [0, 1]", p, error=ArgumentError)
         n, shape = _size(p.shape if shape is None else shape)
         fits = p.ndim <= len(shape) and all(a in (1, b) for a, b in zip(p.shape[::-1], shape[::-1]))
         expect(fits, f"bernoulli: p does not broadcast to {shape}", p)
-        return self.bits(n, device).reshape(shape) < p * 2.0**32
+        return self.bits(n, device).reshape(shape) < (p.item() if alone else p) * 2.0**32
 
     def exponential(self, shape=(), device="cpu"):
         """Exponentially distributed with mean 1: minus the logarithm of a uniform number."""

@@ -1,7 +1,8 @@
 """Scaled dot-product attention, head by head, without ever holding a whole (T, S) matrix of weights.
 
-    attention(q, k, v, mask, keep, scale, causal)                          -> y, logs
-    attention_gradient(g, q, k, v, mask, keep, logs, scale, causal, needs) -> gq, gk, gv, gmask
+    attention(q, k, v, mask, keep, scale, causal)                                -> y, logs
+    attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too) -> gq, gk, gv, gmask
+    attention_decode(q, k, v, length, scale)                                     -> y: T is 1, row b sees length[b] keys
 
 q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) with H a multiple of G: head h of q attends with head h // (H / G) of k
 and v. Their last stride must be one element; all others are free, so views of one projection to q, k and v are read
@@ -29,15 +30,17 @@ import numpy as np
 from numba import prange
 
 from .addresses import address, shifted
-from .attention_few import FEW, few_queries
+from .attention_few import FEW, few_queries, one_query
 from .blas import FOUND, single_threaded_blas
-from .compile import inline_sums, kernel
+from .compile import choose, inline_sums, kernel
 from .row_tiles import ROWS, WIDTH, by_panel
 from .vector_math import exp, log, select
 
 F = np.float32
 NEGATIVE = F(-np.inf)
+SERIAL = 1 << 17  # numbers in keys and values for which one query's threads are not worth their start
 BLOCK = 64  # queries at once: (S, BLOCK) scores stay in the L2 cache up to S of about 2000
+WIDEST = np.inf  # how large a head may be
 NOTHING = np.empty((0, 0, 1, 1), np.float32)  # empty, and yet NOTHING[:, :, 0, 0] lies inside it
 
 
@@ -293,8 +296,11 @@ def attention(q, k, v, mask, keep, scale, causal):
     return y.transpose(0, 2, 1, 3), logs
 
 
-def attention_gradient(g, q, k, v, mask, keep, logs, scale, causal, mask_too=False):
-    """The gradients of q, k and v, and that of the mask, (B, H, T, S), if `mask_too`, else None."""
+def attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too=False):
+    """The gradients of q, k and v, and that of the mask, (B, H, T, S), if `mask_too`, else None.
+
+    y serves the GPU's kernel: here a row's sum of P dP is made of the weights, which are at hand.
+    """
     B, H, T, S = *q.shape[:3], k.shape[2]
     dq, dk, dv = (np.empty((x.shape[0], x.shape[2], x.shape[1], x.shape[3]), np.float32) for x in (q, k, v))
     dmask = np.zeros((B, H, T, S), np.float32) if mask_too else NOTHING
@@ -303,3 +309,13 @@ def attention_gradient(g, q, k, v, mask, keep, logs, scale, causal, mask_too=Fal
     backward(g, q, k, v, mask, keep, logs, dq, dk, dv, dmask, F(scale), causal)
     dq, dk, dv = (x.transpose(0, 2, 1, 3) for x in (dq, dk, dv))
     return dq, dk, dv, dmask if mask_too else None
+
+
+def attention_decode(q, k, v, length, scale):
+    """softmax(scale q k^T) v of one query a head, q (B, H, 1, D), over the first length[b] keys: (B, H, 1, E)."""
+    (B, H, _, D), S, E = q.shape, k.shape[2], v.shape[3]
+    y = np.empty((B, H, E), np.float32)
+    dense = np.ascontiguousarray
+    run = choose(one_query, B * H * S * (D + E), SERIAL)
+    run(dense(q[:, :, 0]), dense(k), dense(v), dense(length), y, F(scale))
+    return y.reshape(B, H, 1, E)

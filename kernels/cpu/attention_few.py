@@ -1,12 +1,16 @@
 """Attention of a few queries, as when a text is written symbol by symbol: scores lie with a query's keys in one row.
 
     few_queries(q, k, v, mask, keep, y, logs, scale, causal)     shapes as in attention.py
+    one_query(q, k, v, length, y, scale)                         a query a head, and a length for each row's keys
 
 attention.py works on WIDTH queries at once, across the keys; of fewer than FEW most of that would be wasted. Here each
 query's scores are a product with a vector, or a few, by OpenBLAS.
 
 Floor: read k and v once, 4 S (D + E) bytes a head. One query, 8 heads, S 256, D 64: 11 us on two cores of a Zen 5, 36
 by attention.py.
+
+one_query reads a cache made for more keys than there are yet. Its loops are plain ones: a product with a vector moves
+as much memory as OpenBLAS would, and 8 rows of different lengths need no mask.
 """
 
 import numpy as np
@@ -70,3 +74,39 @@ def few_queries(q, k, v, mask, keep, y, logs, scale, causal):
                 for j in range(keys):
                     row[j] *= kept[j]
         gemm_nn(scores, v[b, g, :keys], y[b, :, h], F(0))
+
+
+@inline_sums
+def dot(x, y):
+    total = F(0)
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@kernel(reads=("q", "k", "v", "length"), dense=("q", "k", "v", "length", "y"))
+def one_query(q, k, v, length, y, scale):
+    (B, H, _), G, E = q.shape, k.shape[1], v.shape[3]
+    for task in prange(B * H):
+        b, h = task // H, task % H
+        g = h // (H // G)
+        query, out, keys, values = q[b, h], y[b, h], k[b, g], v[b, g]
+        count = min(length[b], k.shape[2])
+        weights = np.empty(count, np.float32)
+        top, total = NEGATIVE, F(0)
+        for j in range(count):
+            weights[j] = scale * dot(query, keys[j])
+        for j in range(count):
+            top = max(top, weights[j])
+        for j in range(count):
+            weights[j] = exp(weights[j] - top)
+            total += weights[j]
+        for e in range(E):
+            out[e] = F(0)
+        for j in range(count):
+            weight, row = weights[j], values[j]
+            for e in range(E):
+                out[e] += weight * row[e]
+        share = F(1) / total if count > 0 else F(0)
+        for e in range(E):
+            out[e] *= share

@@ -7,12 +7,8 @@ numbers at a time. One and two spatial dimensions are three with sizes of 1.
 import numpy as np
 from numba import prange
 
+from ..strides import outside, three
 from .compile import kernel
-
-
-def three(values, fill):
-    """One to three values, filled up in front to three."""
-    return (fill,) * (3 - len(values)) + tuple(values)
 
 
 @kernel
@@ -67,12 +63,6 @@ def channels_first(x):
 def are_last(x):
     """Whether x (N, C, ...) is contiguous with its channels last."""
     return x.transpose(0, *range(2, x.ndim), 1).flags.c_contiguous
-
-
-def outside(y, dims):
-    """(N, D, H, W, C) -> (N, C, ...), a view."""
-    y = y.reshape(y.shape[0], *y.shape[4 - dims :])
-    return y.transpose(0, dims + 1, *range(1, dims + 1))
 
 
 def planes(x):

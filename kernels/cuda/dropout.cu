@@ -9,9 +9,11 @@
 #include "common.cuh"
 #include "philox.cuh"
 
-KERNEL dropout(const T* x, T* y, i64 n, u64 threshold, float scale, u64 seed, u64 stream, u64 first) {
+KERNEL dropout(const T* x, T* y, i64 n, u64 threshold, float scale, u64 seed, u64 stream, u64 first,
+               const u64* place) {
     i64 start = my_pack();
     if (start >= n) return;
+    if (place) first += *place;  // see random.cu
     float v[PACK];
     load(v, x, start, n);
     #pragma unroll

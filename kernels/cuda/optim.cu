@@ -4,13 +4,15 @@
 // momentum 20. It should be near the floor because every access is of 16 bytes. Not yet measured.
 //
 // Parameters and moments are float32, the gradient is of type T. The rules are PyTorch's (torch.optim.SGD, Adam,
-// AdamW), in the same order of operations. What changes from step to step (lr, scale, root) comes as a number; a
-// captured step will want it from memory.
+// AdamW), in the same order of operations. What changes from step to step comes as a number, or from memory, as a captured
+// step wants it: `numbers` (numbers.cu) in place of the arguments, if it is not null. With *skip not 0 nothing happens.
 
 #include "common.cuh"
 
 KERNEL sgd(float* p, const T* g, float* buffer, i64 n, float lr, float momentum, float keep, float weight_decay,
-           i64 nesterov, float sign) {
+           i64 nesterov, float sign, const float* numbers, const float* skip) {
+    if (skip && *skip != 0) return;
+    if (numbers) lr = numbers[0], keep = numbers[1], momentum = numbers[2];
     i64 first = my_pack();
     float a[PACK], d[PACK], b[PACK];
     load(a, p, first, n);
@@ -30,7 +32,13 @@ KERNEL sgd(float* p, const T* g, float* buffer, i64 n, float lr, float momentum,
 }
 
 KERNEL adam(float* p, const T* g, float* m, float* v, float* most, i64 n, float scale, float beta1, float beta2,
-            float rest1, float rest2, float eps, float l2, float shrink, float root, float sign) {
+            float rest1, float rest2, float eps, float l2, float shrink, float root, float sign, i64 decoupled,
+            const float* numbers, const float* skip) {
+    if (skip && *skip != 0) return;
+    if (numbers) {
+        scale = numbers[0], root = numbers[1], beta1 = numbers[3], rest1 = numbers[4];
+        if (decoupled) shrink = numbers[2];
+    }
     i64 start = my_pack();
     float a[PACK], d[PACK], first[PACK], second[PACK], largest[PACK];
     load(a, p, start, n);
@@ -52,8 +60,9 @@ KERNEL adam(float* p, const T* g, float* m, float* v, float* most, i64 n, float 
     if (most) store(most, start, n, largest);
 }
 
-KERNEL lerp(float* a, const T* b, i64 n, float weight) {
-    float x[PACK], y[PACK];
+KERNEL lerp(float* a, const T* b, i64 n, float usual, const double* given) {
+    float x[PACK], y[PACK], weight = given ? *given : usual;
+    if (weight == 0) return;
     load(x, a, my_pack(), n);
     load(y, b, my_pack(), n);
     #pragma unroll
@@ -61,10 +70,11 @@ KERNEL lerp(float* a, const T* b, i64 n, float weight) {
     store(a, my_pack(), n, x);
 }
 
-KERNEL scale(T* a, i64 n, float factor) {
-    float x[PACK];
+// Zeros stay zeros whatever the factor: the gaps between parameters must.
+KERNEL scale(T* a, i64 n, float usual, const float* given) {
+    float x[PACK], factor = given ? *given : usual;
     load(x, a, my_pack(), n);
     #pragma unroll
-    for (int k = 0; k < PACK; k++) x[k] *= factor;
+    for (int k = 0; k < PACK; k++) x[k] = x[k] == 0 ? x[k] : x[k] * factor;
     store(a, my_pack(), n, x);
 }

@@ -13,9 +13,11 @@ struct alignas(16) Four { u32 at[4]; };
 
 INLINE i64 my_block() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 
-KERNEL bits(u64 seed, u64 stream, u64 first, Four* out, i64 blocks) {
+// The first block is `first`, or so many after *place, if that is not null: a captured step knows no other place.
+KERNEL bits(u64 seed, u64 stream, u64 first, const u64* place, Four* out, i64 blocks) {
     i64 i = my_block();
     if (i >= blocks) return;
+    if (place) first += *place;
     Words w = philox(seed, stream, first + i);
     out[i] = {w.at[0], w.at[1], w.at[2], w.at[3]};
 }
@@ -58,9 +60,10 @@ INLINE void box_muller(u32 w0, u32 w1, u32* out) {
     out[1] = __float_as_uint(radius * (quadrant & 2 ? -two : two));
 }
 
-KERNEL normal(u64 seed, u64 stream, u64 first, Four* out, i64 blocks) {
+KERNEL normal(u64 seed, u64 stream, u64 first, const u64* place, Four* out, i64 blocks) {
     i64 i = my_block();
     if (i >= blocks) return;
+    if (place) first += *place;
     Words w = philox(seed, stream, first + i);
     Four z;
     box_muller(w.at[0], w.at[1], z.at);

@@ -1,6 +1,7 @@
 """Random words and standard normal numbers, the very bits of `minigen/random.py`: random.cu.
 
-They are made on CuPy's current device, and stay there.
+They are made on CuPy's current device, and stay there. `first`, the first block, is a number, or in a captured step a
+pair: so many blocks after the number in a uint64 array.
 """
 
 import numpy as np
@@ -27,5 +28,10 @@ def normal(seed, stream, first, n):
 def draw(name, dtype, seed, stream, first, n):
     blocks = over(n, 4)
     out = compile.machine.arrays.empty(4 * blocks, dtype)
-    KERNELS.run(name, (FLOAT32,), over(blocks, BLOCK), BLOCK, seed, stream, first, out, blocks)
+    KERNELS.run(name, (FLOAT32,), over(blocks, BLOCK), BLOCK, seed, stream, *place(first), out, blocks)
     return out[:n]
+
+
+def place(first):
+    """(blocks, array or None) of a first block."""
+    return first if type(first) is tuple else (first, None)

@@ -1,7 +1,7 @@
 """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762, eq. 1): softmax(q k^T / sqrt(d) + mask) v.
 
-The projections and heads around it stand in multihead.py. On the CPU the kernel works head by head and never holds
-all the weights; the definition below is the formula.
+The projections and heads around it stand in multihead.py. The kernels, of the CPU and of the GPU, never hold all the
+weights; the definition below is the formula.
 """
 
 import math

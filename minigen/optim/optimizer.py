@@ -338,7 +338,9 @@ class Optimizer:
 
     def _shown(self, state):
         return {
-            name: Tensor(value) if is_array(value) else Tensor(np.array(value, np.float32))
+            name: Tensor(value.astype(np.float32) if name == "step" else value)
+            if is_array(value)
+            else Tensor(np.array(value, np.float32))
             for name, value in state.items()
             if name in self.numbers or (is_array(value) and name != "step")
         }

@@ -16,7 +16,7 @@ import minigen
 from minigen import amp, kernels, nn, optim
 from minigen.capture.graph import GraphStep
 from minigen.errors import CaptureError
-from minigen.kernels.cuda import compile, numbers
+from minigen.kernels.cuda import compile, dropout, numbers, random
 from minigen.kernels.cuda import optim as cuda_optim
 from minigen.nn import functional as F
 
@@ -47,7 +47,7 @@ class Writing:
 
 
 class Driver:
-    """Stands for `capture.graph.CudaDriver`: arrays are NumPy's, a graph is a list of launches."""
+    """Stands for `capture.cuda.CudaDriver`: arrays are NumPy's, a graph is a list of launches."""
 
     arrays = np
 
@@ -483,6 +483,23 @@ def test_numbers_of_a_step_are_those_of_the_host(on_gpu, t):
         assert np.allclose(got, want, rtol=3e-7)
     got = on_gpu(numbers.sgd_numbers, one(float(t)), one(lr), 0.8, 0.25)
     assert np.allclose(got, [lr, 1.0 if t == 1 else 0.75, 0.8], rtol=1e-7)
+
+
+def test_random_numbers_from_a_place_in_memory(on_gpu):
+    base, offset = 2**32 - 3, 5
+    x = np.random.default_rng(0).standard_normal(103).astype(np.float32)
+    for function, before, after in (
+        (random.bits, (), (41,)),
+        (random.normal, (), (41,)),
+        (dropout.dropout, (x, 2**31, 2.0), ()),
+    ):
+        want = on_gpu(function, *before, 7, 3, base + offset, *after)
+        place = on_gpu.there(np.array(base, np.uint64))
+        got = on_gpu(function, *before, 7, 3, (offset, place), *after)
+        assert np.array_equal(got, want)
+        numbers.advance(place, 2)
+        again = on_gpu(function, *before, 7, 3, (offset - 2, place), *after)
+        assert np.array_equal(again, want)
 
 
 @pytest.mark.parametrize("bad", [None, 0, 300])
