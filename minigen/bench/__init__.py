@@ -3,13 +3,15 @@
 python -m minigen bench cpu                                        the seven training steps
 python -m minigen bench cpu --workload vae --side minigen --json   one side of one of them, one line of JSON
 python -m minigen bench ops --only "conv*"                         single ops, forward and backward
+python -m minigen bench gpu                                        training steps and decoding on a GPU
 python -m minigen bench start                                      imports, and what compiling costs
+python -m minigen bench scaling                                    data parallel, from 1 process to N
 python -m minigen bench page cpu ops start                         what was saved, as pages of Markdown
 
-cpu.py  ops.py  start.py    the suites; workloads/ and cases.py hold what they run
-sides.py                    processes that take turns
-ceiling.py  count.py        the machine's limits, and the arithmetic of a step
-table.py  chart.py          how results are saved, printed and drawn
+cpu.py  ops.py  gpu.py  start.py  scaling.py    the suites; workloads/ and cases.py hold what they run
+sides.py                                        processes that take turns
+ceiling.py  count.py                            the machine's limits, and the arithmetic of a step
+table.py  chart.py                              how results are saved, printed and drawn
 """
 
 import argparse
@@ -20,7 +22,9 @@ from pathlib import Path
 SUITES = {
     "cpu": "training steps on the CPU, beside PyTorch eager",
     "ops": "single ops on the CPU, forward and backward, beside PyTorch's and the machine's limits",
+    "gpu": "training steps and decoding on a GPU, beside the best that PyTorch does on it",
     "start": "importing, and the first run on a machine, when kernels are compiled",
+    "scaling": "data parallel training in several processes, and on paper on more machines",
 }
 
 
@@ -49,7 +53,8 @@ def write_pages(options):
 
     for name in options.names:
         found = read_json(Path(options.out or table.FOLDER) / f"{name}.json")
-        path = Path(options.to) / f"{name}.md"
-        table.write_page(path, found, importlib.import_module(f".{name}", __name__).tables(found))
+        suite = importlib.import_module(f".{name}", __name__)
+        path = Path(options.to) / getattr(suite, "PAGE", f"{name}.md")
+        table.write_page(path, found, suite.tables(found))
         print(f"wrote {path}")
     return 0

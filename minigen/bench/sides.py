@@ -113,6 +113,20 @@ def measured(suite, arguments, threads, **more):
     return json.loads(lines[-1])
 
 
+def measured_lines(suite, arguments, threads, seconds):
+    """Run such a process for at most so many seconds. Returns its lines, as dictionaries, and a fault or None."""
+    command = [sys.executable, "-m", "minigen", "bench", suite, *arguments, "--threads", str(threads), "--json"]
+    try:
+        done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired as late:
+        output = late.stdout.decode() if late.stdout else ""
+        output, fault = output[: output.rfind("\n") + 1], "time ran out"  # its last line may be cut
+    else:
+        last = (done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        output, fault = done.stdout, f"ended with {done.returncode}: {last}" if done.returncode else None
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{")], fault
+
+
 def take_turns(suite, arguments, options):
     """{side: [what each turn measured]}, the sides alternating."""
     sides = (options.side,) if options.side else installed_sides()

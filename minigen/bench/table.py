@@ -75,7 +75,7 @@ def heading(found):
     lines = [
         f"{where['processor']}, {where['processors']} processors, {where['system']}",
         ", ".join(f"{name} {its}" for name, its in where["software"].items()),
-        *[f"{side}'s products: {its['core']}" for side, its in found["sides"].items()],
+        *[f"{side}'s products: {its['core']}" for side, its in found["sides"].items() if its],
     ]
     if "seconds" in options:
         lines.append(

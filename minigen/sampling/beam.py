@@ -16,13 +16,13 @@ from ..device import device_of, to_device
 from ..errors import ArgumentError, expect
 from ..ops.softmax import log_softmax
 from ..ops.sorting import topk
-from .step import ends_of, next_logits, prompts_of
+from .step import Asking, ends_of, next_logits, prompts_of, starting_state
 
 LOW = np.float32(-1e9)  # the score of a text that is not there
 
 
 def beam_search(model, ids, new, beams=4, *, length_penalty=1.0, early_stopping=False, eos=None, pad=None,
-                processors=(), state=None, best=1, scores=False):  # fmt: skip
+                processors=(), state=None, best=1, scores=False, cache="auto"):  # fmt: skip
     """Prompts with their likeliest continuations of at most `new` symbols: (N, T) int64 -> (N, T + up to new).
 
     ids             prompts of one length; (T,) for one
@@ -33,6 +33,7 @@ def beam_search(model, ids, new, beams=4, *, length_penalty=1.0, early_stopping=
     processors      functions of (log p (N * beams, V), ids) that give what stands in its place
     best            texts for each prompt, best first: (N * best, ...) rows
     scores          also return log p / length^a of each, (N * best,) float32
+    cache           as in `generate` (decoding.py)
 
     `model.step` and the state's `select(rows)` are as step.py says. Raises ArgumentError.
     """
@@ -49,7 +50,8 @@ def beam_search(model, ids, new, beams=4, *, length_penalty=1.0, early_stopping=
     search = _Search(N, beams, start, new, fill, length_penalty, early_stopping)
     search.text[:, :, :start] = np.stack(prompts)[:, None]
 
-    logits, state = next_logits(model, np.stack(prompts), state)
+    asking, state = Asking(model), starting_state(model, N, start + new - 1, state, cache)
+    logits, state = next_logits(model, np.stack(prompts), state, asking)
     logits = logits.repeat(beams, 0)
     state = state.select(np.arange(N).repeat(beams))
     while True:
@@ -60,7 +62,7 @@ def beam_search(model, ids, new, beams=4, *, length_penalty=1.0, early_stopping=
         if search.over:
             break
         last = search.text[:, :, search.end - 1].reshape(-1, 1)
-        logits, state = next_logits(model, last, state.select(came_from))
+        logits, state = next_logits(model, last, state.select(came_from), asking)
     texts = search.ended_text[:, :best].reshape(N * best, -1)
     longest = start + search.ended_length[:, :best].max()
     texts = texts[:, :longest] if len(shape) == 2 or best > 1 else texts[0, :longest]

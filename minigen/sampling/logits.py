@@ -15,9 +15,22 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..device import xp
 from ..errors import ArgumentError, expect
 from ..ops.softmax import log_softmax, softmax
+
+LIMITS = {  # of the cut-offs that `generate` knows by name
+    "top_k": (lambda k: k >= 1, "top_k: k is at least 1"),
+    "top_p": (lambda p: 0 < p <= 1, "top_p: p lies in (0, 1]"),
+    "min_p": (lambda p: 0 <= p <= 1, "min_p: p lies in [0, 1]"),
+}
+
+
+def check(name, limit):
+    """Raise ArgumentError where a cut-off of this name does not take this number."""
+    fits, rule = LIMITS[name]
+    expect(fits(limit), rule, limit, error=ArgumentError)
 
 
 def temperature(logits, t):
@@ -28,7 +41,7 @@ def temperature(logits, t):
 
 def top_k(logits, k):
     """Only the k largest, and what is level with the k-th (Fan, Lewis & Dauphin 2018)."""
-    expect(k >= 1, "top_k: k is at least 1", k, error=ArgumentError)
+    check("top_k", k)
     if k >= logits.shape[-1]:
         return logits.copy()
     kth = xp(logits).partition(logits, -k, axis=-1)[..., -k, None]
@@ -37,7 +50,7 @@ def top_k(logits, k):
 
 def top_p(logits, p):
     """The smallest set of likeliest symbols that has probability p together: the nucleus (Holtzman et al. 2020)."""
-    expect(0 < p <= 1, "top_p: p lies in (0, 1]", p, error=ArgumentError)
+    check("top_p", p)
     lib = xp(logits)
     order = lib.argsort(logits, axis=-1, kind="stable")
     below = softmax(lib.take_along_axis(logits, order, -1), -1).cumsum(-1)  # this symbol and all less likely ones
@@ -48,7 +61,7 @@ def top_p(logits, p):
 
 def min_p(logits, p):
     """Symbols at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082)."""
-    expect(0 <= p <= 1, "min_p: p lies in [0, 1]", p, error=ArgumentError)
+    check("min_p", p)
     chance = softmax(logits, -1)
     return _without(logits, chance < p * chance.max(-1, keepdims=True))
 
@@ -94,6 +107,9 @@ def repetition_penalty(logits, ids, penalty):
     """
     expect(penalty > 0, "repetition_penalty: penalty is above 0", penalty, error=ArgumentError)
     lib, ids = xp(logits), _ids(ids, logits)
+    family = kernels.find(logits, "sampling")
+    if family is not None:
+        return family.repetition_penalty(logits, ids, penalty)
     then = lib.take_along_axis(logits, ids, -1)
     penalty = np.asarray(penalty, logits.dtype)
     out = logits.copy()

@@ -2,31 +2,64 @@
 
 A language model here is anything with `step(ids, state=None) -> (logits (N, T, V), state)`: ids a Tensor (N, T) of
 int64, `state` what came before (a KV cache, an LSTM's h and c; None at the start), so that a text in pieces gives the
-same logits as at once. `state.select(rows)` gives the state of those rows, for beam search.
+same logits as at once. `state.select(rows)` gives the state of those rows, for beam search. A model may also have
+`static_cache(rows, capacity)`: a state that is made once and that its `step` writes in place, at addresses that stay.
 """
 
 import numpy as np
 
 from ..autograd import no_grad
-from ..device import to_device
-from ..errors import ShapeError, expect
+from ..device import to_device, xp
+from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import Tensor
 
 
-def next_logits(model, ids, state=None):
-    """The model's logits (N, V) after ids (N, T), and its new state: without a graph, in evaluation mode."""
-    modules = [module for module in model.modules() if module.training] if hasattr(model, "modules") else []
-    device = next((p.device for p in model.parameters()), "cpu") if hasattr(model, "parameters") else "cpu"
-    try:
-        for module in modules:
+class Asking:
+    """A context in which a model is asked: in evaluation mode, without a graph. It is left as it was found.
+
+    device   where the model's parameters are
+    """
+
+    def __init__(self, model):
+        self.modules = [each for each in model.modules() if each.training] if hasattr(model, "modules") else []
+        first = next(iter(model.parameters()), None) if hasattr(model, "parameters") else None
+        self.device, self.no_grad = "cpu" if first is None else first.device, no_grad()
+
+    def __enter__(self):
+        for module in self.modules:
             module.training = False
-        with no_grad():
-            logits, state = model.step(Tensor(to_device(np.ascontiguousarray(ids), device)), state)
-    finally:
-        for module in modules:
+        self.no_grad.__enter__()
+        return self
+
+    def __exit__(self, *fault):
+        self.no_grad.__exit__(*fault)
+        for module in self.modules:
             module.training = True
-    logits = (logits.data if isinstance(logits, Tensor) else logits)[:, -1]
-    return (logits.astype(np.float32) if logits.dtype.itemsize < 4 else logits), state
+
+
+def next_logits(model, ids, state=None, asking=None):
+    """The model's logits (N, V) after ids (N, T), and its new state: without a graph, in evaluation mode.
+
+    asking   an Asking of this model, from who asks many times
+    """
+    with asking or Asking(model) as asking:
+        logits, state = model.step(Tensor(to_device(xp(ids).ascontiguousarray(ids), asking.device)), state)
+        logits = (logits if isinstance(logits, Tensor) else Tensor(logits))[:, -1]
+    return (logits.float() if logits.dtype.itemsize < 4 else logits).data, state
+
+
+def starting_state(model, rows, longest, state, cache):
+    """What decoding of so many rows begins with: `state`, or the cache that was asked for.
+
+    cache   "static": the model's `static_cache(rows, longest)`, made once and written in place; "growing": None, the
+            model's own; "auto": static where the model has it. A `state` that is given is kept, whatever its kind.
+    """
+    expect(cache in ("auto", "static", "growing"), 'generate: cache is "auto", "static" or "growing"', cache,
+           error=ArgumentError)  # fmt: skip
+    has = hasattr(model, "static_cache")
+    expect(has or cache != "static", f"generate: {type(model).__name__} has no static_cache(rows, capacity)",
+           error=ArgumentError, hint='write cache="auto"')  # fmt: skip
+    return model.static_cache(rows, longest) if state is None and has and cache != "growing" else state
 
 
 def prompts_of(ids):

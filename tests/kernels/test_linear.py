@@ -17,6 +17,9 @@ SHAPES = [
     (65, 33, 1),
     (700, 100, 90),
     (0, 3, 4),
+    *((n, 37, 70) for n in range(1, 10)),  # up to eight rows, one by one and four at a time
+    (3, 1, 5),
+    (1, 768, 300),
 ]
 
 
@@ -88,9 +91,11 @@ def test_the_same_bits_on_any_number_of_threads():
     import numba
 
     g, x, w, b = draw(400, 90), draw(400, 100), draw(90, 100), draw(90)
+    few, large, bias = draw(7, 300), draw(900, 300), draw(900)
     before, results = numba.get_num_threads(), []
     for threads in (1, before):
         numba.set_num_threads(threads)
         results.append([a.tobytes() for a in (linear.linear(x, w, b), *linear.linear_gradient(g, x, w))])
+        results[-1].append(linear.linear(few, large, bias).tobytes())
     numba.set_num_threads(before)
     assert results[0] == results[1]

@@ -14,6 +14,7 @@ import contextlib
 import math
 
 from ... import optim
+from ...distributed import DataParallel, Group
 from ...errors import ArgumentError, NonFiniteError, expect
 from ...train import Run
 from ...train.batches import Batches
@@ -36,6 +37,7 @@ def fit_gan(
     resume=False,
     generator=None,
     progress=True,
+    group=None,
 ):
     """Train both networks of a GAN by Adam until `steps` steps of the generator are done; returns the `Run`.
 
@@ -46,6 +48,7 @@ def fit_gan(
                (and its batch norm the statistics that belong to them)
     evaluate   evaluate(model) -> a number or a dict of numbers, every `every` steps, with the averages in place
     generator  a random Generator for the noise
+    group      a distributed.Group, as for `train.fit`
     every, checkpoints, keep, resume, progress    see `Run`
 
     `run.history` has "loss" (the generator's) and "discriminator". Generated pictures take the labels of the real ones
@@ -59,7 +62,9 @@ def fit_gan(
     parts = {"model": model, "g_optimizer": g_optimizer, "d_optimizer": d_optimizer, "ema": mean}
     parts = {name: part for name, part in parts.items() if part is not None} | {"data": Batches(batches)}
     run = Run(steps, every=every, checkpoints=checkpoints, keep=keep, resume=resume, generator=generator,
-              progress=progress, **parts)  # fmt: skip
+              progress=progress, group=group, **parts)  # fmt: skip
+    group = Group() if group is None else group
+    g_parallel, d_parallel = DataParallel(g, g_optimizer, group), DataParallel(d, d_optimizer, group)
     model.train()
     for step in run:
         for _ in range(d_steps):
@@ -68,21 +73,24 @@ def fit_gan(
             fake = model.generate(len(x), labels, generator)
             d_optimizer.zero_grad()
             d_loss = model.discriminator_loss(x, fake.detach(), labels, generator)
-            d_loss.backward()
+            with d_parallel:
+                d_loss.backward()
             d_optimizer.step()
 
         with frozen(d):  # its weights need no gradients now; the pictures do
             g_optimizer.zero_grad()
             g_loss = model.generator_loss(fake, labels, generator)
-            g_loss.backward()
+            with g_parallel:
+                g_loss.backward()
             g_optimizer.step()
 
         if mean is not None:
             mean.update()
+        g_loss, d_loss = group.mean(g_loss.item()), group.mean(d_loss.item())
         run.log(samples=len(x) * d_steps, loss=g_loss, discriminator=d_loss)
-        if not math.isfinite(g_loss.item() + d_loss.item()):
-            raise NonFiniteError(f"step {step}: the loss of the generator is {g_loss.item()}, of the discriminator "
-                                 f"{d_loss.item()}\n  {run.last_good()}. Try a smaller lr")  # fmt: skip
+        if not math.isfinite(g_loss + d_loss):
+            raise NonFiniteError(f"step {step}: the loss of the generator is {g_loss}, of the discriminator "
+                                 f"{d_loss}\n  {run.last_good()}. Try a smaller lr")  # fmt: skip
         if evaluate is not None and run.due(step):
             run.evaluated(_evaluated(evaluate, model, mean, run, generator))
     if mean is not None:

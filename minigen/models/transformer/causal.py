@@ -3,6 +3,9 @@
 masks = Masks(T, past, attention_mask, like=x)
 mask, causal = masks(window)                       # for F.scaled_dot_product_attention
 state = State([(keys, values), ...])               # one pair a layer; state.select(rows) for beam search
+reading = Reading(state, attention_mask, like=x)   # T more places: hands each layer its past, and keeps what it leaves
+
+static_cache.py has the same, State and Reading, in arrays that never grow.
 """
 
 import numpy as np
@@ -11,6 +14,7 @@ from ...device import xp
 from ...errors import expect
 from ...nn import functional as F
 from ...ops.arithmetic import where
+from ...ops.joining import cat
 from ...tensor import value, wrap
 
 
@@ -78,6 +82,33 @@ class State:
         """The state of those rows, in that order: (M,) int64. Beam search goes on from its best beams."""
         mask = None if self.attention_mask is None else value(self.attention_mask)[rows]
         return State([(keys[rows], values[rows]) for keys, values in self.layers], mask)
+
+
+class Reading:
+    """T more places after `state`, (N, T, ...) as `like` is; attention_mask as in Masks."""
+
+    def __init__(self, state, attention_mask, like):
+        self.past, self.attention_mask, self.kept = [] if state is None else state.layers, attention_mask, []
+        self.masks = Masks(like.shape[1], 0 if state is None else state.length, attention_mask, like)
+
+    def layer(self, i, window=None):
+        """The function of layer i's new keys and values that keeps them, and says what attention needs.
+
+        It returns keys, values, mask, causal, lengths: see SelfAttention in gpt.py.
+        """
+        mask, causal = self.masks(window)
+
+        def remember(k, v):
+            if self.past:
+                k, v = cat([self.past[i][0], k], 2), cat([self.past[i][1], v], 2)
+            self.kept.append((k, v))
+            return k, v, mask, causal, None
+
+        return remember
+
+    def done(self):
+        """The state, now that every layer has read."""
+        return State(self.kept, self.attention_mask)
 
 
 def padded_places(shape, attention_mask, state=None):

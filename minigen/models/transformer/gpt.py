@@ -25,14 +25,19 @@ from ...device import xp
 from ...errors import ArgumentError, expect
 from ...nn import functional as F
 from ...nn.weight_map import WeightMap, transposed
-from ...ops.joining import cat
+from ...ops.attention import attention_decode
 from ...published import Pretrained
 from ...tensor import Tensor, value, wrap
 from .activations import ACTIVATIONS
-from .causal import Masks, State, attention_weights, padded_places
+from .causal import Reading, attention_weights, padded_places
+from .static_cache import StaticReading, StaticState
 
 SCORES = "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"
 OPENAI_ACTIVATIONS = {"gelu": "gelu_new", "relu": "relu", "silu": "silu", "swish": "swish"}  # GPT-1's names
+
+
+# Layers, heads and width (Radford et al. 2019, table 2, and the published files)
+GPT2_SIZES = {"small": (12, 12, 768), "medium": (24, 16, 1024), "large": (36, 20, 1280), "xl": (48, 25, 1600)}
 
 
 @dataclass
@@ -78,6 +83,12 @@ class GPTConfig:
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     pad_token_id: int | None = None
+
+    @classmethod
+    def gpt2(cls, size="small", **options):
+        """GPT-2 as published, "small" (124 million parameters), "medium" (355), "large" (774) or "xl" (1558)."""
+        expect(size in GPT2_SIZES, f"GPTConfig.gpt2: sizes are {', '.join(GPT2_SIZES)}", size, error=ArgumentError)
+        return cls(**dict(zip(("n_layer", "n_head", "n_embd"), GPT2_SIZES[size])), **options)
 
     def __post_init__(self):
         good = self.n_head > 0 and self.n_embd % self.n_head == 0
@@ -166,21 +177,30 @@ class SelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x, mask=None, causal=True, past=None, weights=False):
-        """x (N, T, n_embd) -> the same shape, (keys, values), and the weights (N, H, T, S) if asked for, else None."""
+    def forward(self, x, remember, weights=False):
+        """x (N, T, n_embd) -> the same shape, and the weights (N, H, T, S) if asked for, else None.
+
+        remember   (this layer's keys, values) -> all that may be looked at, and by whom: keys, values (N, H, S, D), a
+                   mask to add to the scores or None, whether to be causal, and `lengths` (N,) or None: there is one
+                   query in each row, and it sees that many keys
+        """
         N, T, D = x.shape
         q, k, v = self.c_attn(x).reshape(N, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        if past is not None:
-            k, v = cat([past[0], k], 2), cat([past[1], v], 2)
+        k, v, mask, causal, lengths = remember(k, v)
         share = None
-        if weights or self.upcast and x.dtype.itemsize < 4:
+        if weights or self.written_out(x):
             share = attention_weights(q, k, mask, causal, self.scale, self.upcast)
             y = F.dropout(share, self.dropout, self.training) @ v
+        elif lengths is not None:
+            y = attention_decode(q, k, v, lengths, self.scale)
         else:
             dropout = self.dropout if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=self.scale)
-        y = self.resid_dropout(self.c_proj(y.transpose(1, 2).reshape(N, T, D)))
-        return y, (k, v), share
+        return self.resid_dropout(self.c_proj(y.transpose(1, 2).reshape(N, T, D))), share
+
+    def written_out(self, x):
+        """Whether scores and weights are held in memory, and not left to a kernel."""
+        return self.upcast and x.dtype.itemsize < 4
 
 
 class FeedForward(nn.Module):
@@ -208,12 +228,12 @@ class Block(nn.Module):
 
     def forward(self, x, *attention):
         if self.norm_first:
-            found, kept, weights = self.attn(self.ln_1(x), *attention)
+            found, weights = self.attn(self.ln_1(x), *attention)
             x = x + found
-            return x + self.mlp(self.ln_2(x)), kept, weights
-        found, kept, weights = self.attn(x, *attention)
+            return x + self.mlp(self.ln_2(x)), weights
+        found, weights = self.attn(x, *attention)
         x = self.ln_1(x + found)
-        return self.ln_2(x + self.mlp(x)), kept, weights
+        return self.ln_2(x + self.mlp(x)), weights
 
 
 class Transformer(Published, nn.Module):
@@ -243,34 +263,36 @@ class Transformer(Published, nn.Module):
     def forward(self, ids=None, attention_mask=None, position_ids=None, state=None, embeddings=None, look=False):
         """The vectors at every place, and a State: (N, T, n_embd), state.
 
-        attention_mask   (N, S) of 0 and 1 over all S places, those in `state` included: nobody looks at a 0
+        attention_mask   (N, S) of 0 and 1 over all S places, those in `state` included: nobody looks at a 0.
+                         (N, T), over the new ones, if the state is static: it holds no padding
         position_ids     (N, T) places; counted from the first place of the text, whatever it holds, if None
-        state            what came before
+        state            what came before: a State, None, or a StaticState that is written in place
         embeddings       (N, T, n_embd) in place of ids: vectors of something that is no symbol
         look             True: returns instead [first vectors, after layer 1, ..., last], [weights of layer 1, ...]
 
         Raises ShapeError for a text longer than n_positions.
         """
         x = self._look_up(ids) if embeddings is None else embeddings
-        T = x.shape[1]
-        past = 0 if state is None else state.length
-        self._check_length(past, T)
-        if position_ids is None:
-            place = self.wpe.weight[past : past + T]
+        T, past = x.shape[1], 0 if state is None else state.length
+        if isinstance(state, StaticState):
+            reading = StaticReading(state, attention_mask, x, not (look or self.h[0].attn.written_out(x)))
+            self._check_length(past, reading.count)
+            state.check(reading.count)
+            place = self.wpe(wrap(reading.places) if position_ids is None else position_ids)
         else:
-            place = self.wpe(position_ids)
+            self._check_length(past, T)
+            reading = Reading(state, attention_mask, x)
+            place = self.wpe.weight[past : past + T] if position_ids is None else self.wpe(position_ids)
         x = self.drop(x + place)
-        masks = Masks(T, past, attention_mask, x)
-        kept, stream, weights = [], [x], []
+        stream, weights = [x], []
         for i, block in enumerate(self.h):
-            mask, causal = masks(self.config.window if i % 2 else None)
-            x, pair, share = block(x, mask, causal, state and state.layers[i], look)
-            kept.append(pair)
+            x, share = block(x, reading.layer(i, self.config.window if i % 2 else None), look)
             stream.append(x)
             weights.append(share)
         if self.ln_f is not None:
             x = stream[-1] = self.ln_f(x)
-        return (stream, weights) if look else (x, State(kept, attention_mask))
+        state = reading.done()
+        return (stream, weights) if look else (x, state)
 
     def _look_up(self, ids):
         shape = getattr(ids, "shape", ())
@@ -319,9 +341,17 @@ class GPT(Published, nn.Module):
         A text in pieces gives the same logits as at once. attention_mask (N, T) marks with 0 what is only padding, on
         either side: places are counted without it.
         """
-        mask, places = padded_places(ids.shape, attention_mask, state)
-        x, state = self.transformer(ids, mask, places, state)
+        if isinstance(state, StaticState):
+            x, state = self.transformer(ids, attention_mask, state=state)
+        else:
+            mask, places = padded_places(ids.shape, attention_mask, state)
+            x, state = self.transformer(ids, mask, places, state)
         return self.lm_head(x), state
+
+    def static_cache(self, rows, capacity=None):
+        """A state for `step` that is written in place: room for `capacity` symbols (n_positions) in each of `rows`."""
+        most = self.config.n_positions
+        return StaticState(rows, most if capacity is None else min(capacity, most), self.lm_head.weight.device)
 
 
 class GPTClassifier(Published, nn.Module):
