@@ -10,6 +10,7 @@ import numpy as np
 
 from ..device import FLOATS, is_array
 from ..tensor import Tensor, float32, value, wrap
+from . import modes
 
 CONVERSIONS = ("cast", "count", "move")  # ops that are asked for another type
 
@@ -38,9 +39,15 @@ def watch(node, y):
 
 def _to(dtype):
     def hook(g):
-        return None if g.dtype == dtype or g.requires_grad else wrap(g.data.astype(dtype))
+        return None if g.dtype == dtype or g.requires_grad else wrap(_narrowed(g.data, dtype))
 
     return hook
+
+
+def _narrowed(array, dtype):
+    if modes.tape_here() is not None:
+        return modes.tape.perform(_narrowed, array, dtype)
+    return array.astype(dtype)
 
 
 def widened(define, args):

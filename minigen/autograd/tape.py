@@ -26,6 +26,7 @@ import numpy as np
 from ..device import is_array
 from ..tensor import Tensor, value, wrap
 from . import modes
+from .bfloat16 import kept
 from .walk import accumulate, free_memory
 
 RAGGED = "masked_select", "nonzero", "unique"  # ops whose result has another shape for other numbers
@@ -131,6 +132,8 @@ class Tape:
         if op.name in RAGGED or (op.name in BY_INDEX and _has_mask(given[1:])):
             self.refuse(f"the shape of what {op.name} gives depends on the numbers")
         y = values[arity]
+        if modes.bfloat16:
+            function = functools.partial(_kept, op)
         if op.plain and type(y) is np.ndarray and y.ndim == 0:
             function = functools.partial(_as_array, function)
         several = op.outputs > 1 or bool(op.saves)
@@ -300,6 +303,10 @@ def action(function):
 
 
 # ---- how entries are called again ----
+
+
+def _kept(op, *arguments):
+    return kept(op, arguments, op.forward(*arguments))
 
 
 def _as_array(function, *arguments):
