@@ -106,12 +106,12 @@ def circumstances():
     else:
         import numba
 
-        from .kernels.cpu import blas, compile
+        from .kernels.cpu import blas, cache
 
         found["kernels"] = "on"
         found["blas"] = blas.describe()
         found["threads"] = f"{numba.get_num_threads()} of {os.cpu_count()} processors"
-        found["cache"] = str(compile.folder() or "none: kernels are compiled in every process")
+        found["cache"] = str(cache.folder() or "none: kernels are compiled in every process")
     found.setdefault("cache", str(cache_dir()))
     found["data"] = str(cache_dir())
     return found

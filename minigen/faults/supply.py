@@ -20,7 +20,7 @@ ALLOWED = {
         "exec()": "runs the cells of minigen's own lessons one by one, as a notebook would",
         "compile()": "so that an error in a cell shows the lesson's own line",
     },
-    "kernels/cpu/compile.py": {
+    "kernels/cpu/cache.py": {
         "import pickle": "Numba keeps compiled kernels as pickles; only checked files that this user owns are read"
     },
 }

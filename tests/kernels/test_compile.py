@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("numba")
 import numba
 
-from minigen.kernels.cpu import compile as compiling
+from minigen.kernels.cpu import cache as caching
 from minigen.kernels.cpu.compile import inline, kernel
 
 
@@ -21,10 +21,10 @@ from minigen.kernels.cpu.compile import inline, kernel
 def cache(tmp_path, monkeypatch):
     """An empty cache, and a memory of what was said as short as the test."""
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiling, "_said", set())
-    compiling.folder.cache_clear()
+    monkeypatch.setattr(caching, "_said", set())
+    caching.folder.cache_clear()
     yield tmp_path / "cache"
-    compiling.folder.cache_clear()
+    caching.folder.cache_clear()
 
 
 def doubled(factor=2.0):
@@ -49,7 +49,7 @@ def test_the_second_time_nothing_is_compiled_and_nothing_said(cache, capsys):
     assert capsys.readouterr().err.count("minigen: compiling kernels for this machine, once") == 1
     (file,) = files(cache)
     before = file.stat().st_mtime_ns
-    compiling._said.clear()
+    caching._said.clear()
     assert doubled() == [2, 2, 2]
     assert capsys.readouterr().err == ""
     assert files(cache) == [file] and file.stat().st_mtime_ns == before
@@ -96,14 +96,14 @@ def test_a_damaged_file_is_compiled_again_with_one_line(cache, capsys, damage):
     assert doubled() == [2, 2, 2]
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1 and "is damaged" in said[0] and file.name in said[0]
-    assert compiling.read(file) is not None, "the good file is back"
+    assert caching.read(file) is not None, "the good file is back"
 
 
 def test_a_world_writable_folder_is_refused(cache, capsys):
     doubled()
     folder = files(cache)[0].parent
     folder.chmod(0o777)
-    compiling.folder.cache_clear()
+    caching.folder.cache_clear()
     capsys.readouterr()
     assert doubled(3.0) == [3, 3, 3]
     assert "can be written by other users: not used" in capsys.readouterr().err
@@ -113,7 +113,7 @@ def test_a_world_writable_folder_is_refused(cache, capsys):
 def test_a_cache_of_another_user_is_refused(cache, capsys, monkeypatch):
     doubled()
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    compiling.folder.cache_clear()
+    caching.folder.cache_clear()
     capsys.readouterr()
     assert doubled() == [2, 2, 2]
     assert "belongs to another user: not used" in capsys.readouterr().err
@@ -123,7 +123,7 @@ def test_a_file_of_another_user_in_it_is_refused(cache, capsys):
     doubled()
     (file,) = files(cache)
     file.chmod(0o666)
-    assert compiling.read(file) is None
+    assert caching.read(file) is None
     assert "can be written by other users: not loaded" in capsys.readouterr().err
 
 
@@ -141,8 +141,8 @@ def test_a_folder_that_cannot_be_written_is_still_read(cache, capsys, monkeypatc
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(compiling.tempfile, "mkstemp", refuse)
-    compiling._said.clear()
+    monkeypatch.setattr(caching.tempfile, "mkstemp", refuse)
+    caching._said.clear()
     assert doubled() == [2, 2, 2]
     assert capsys.readouterr().err.count("\n") == 1, "only the first compilation spoke"
     assert doubled(5.0) == [5, 5, 5]
@@ -184,7 +184,7 @@ assert x.tolist() == [0, 1, 4, 9, 16]
 def test_six_cold_processes_at_once(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    place = str(Path(compiling.__file__).resolve().parents[2])
+    place = str(Path(caching.__file__).resolve().parents[2])
     environment = {**os.environ, "MINIGEN_CACHE": str(tmp_path / "cache"), "PYTHONPATH": place}
     running = [
         subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True)
@@ -305,8 +305,8 @@ def test_infinities_and_nan_keep_their_meaning():
 
 def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGEN_CACHE", str(tmp_path))
-    assert compiling.cache_root() == tmp_path
+    assert caching.cache_root() == tmp_path
     monkeypatch.delenv("MINIGEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     if sys.platform.startswith("linux"):
-        assert compiling.cache_root() == Path(tmp_path / "x" / "minigen")
+        assert caching.cache_root() == Path(tmp_path / "x" / "minigen")
