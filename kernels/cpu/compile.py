@@ -22,11 +22,13 @@ process loads it in milliseconds. Rules for whoever writes one:
 What is kept on disk and how it is trusted: cache.py. The threads: threads.py.
 """
 
+import ctypes
 from functools import wraps
 
 import llvmlite.binding as llvm
 import numba
 from numba.core import compiler, config
+from numba.core.codegen import JITCodeLibrary
 
 from .cache import KernelCache
 from .memory import keep_freed_memory
@@ -98,15 +100,17 @@ def arrays_lie_apart(flags):
 
 
 class OwnCode(compiler.Compiler):
-    """Numba's compiler, for kernels that run the very code that is kept on disk.
+    """Numba's compiler, for kernels whose parts are compiled once, within the kernel.
 
-    The body of a prange loop is compiled twice: alone, and once more within the kernel. The process that compiles would
-    run the first, every later one (which loads the kernel) the second; they may round sums differently. So the kernel's
-    own copy is made private to it before it is linked.
+    A kernel is made of parts: the body of a prange loop, what wraps it, the helpers it calls. Numba optimises each alone,
+    makes machine code of it, and then does both again for the kernel that they are linked into. Here the parts stay as
+    they are until then, which halves the time of compiling. It also means that the process that compiles a kernel runs
+    the very code that is kept on disk: the two copies of a loop's body might round sums differently.
     """
 
     def compile_extra(self, function):
-        library = self.state.library = self.state.targetctx.codegen().create_library(function.__qualname__)
+        codegen = self.state.targetctx.codegen()
+        library = self.state.library = codegen.create_library(function.__qualname__)
         library.enable_object_caching()
         link = library._finalize_final_module
 
@@ -117,10 +121,50 @@ class OwnCode(compiler.Compiler):
             link()
 
         library._finalize_final_module = link_own
+        before, codegen._library_class = codegen._library_class, Part  # Numba compiles one function at a time
         try:
             return super().compile_extra(function)
         finally:
             del library._finalize_final_module
+            codegen._library_class = before
+
+
+REFUSAL = ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value
+
+
+class Part(JITCodeLibrary):
+    """Code that a kernel is made of. It is linked as it is, and has no address of its own: who calls a helper from
+    Python that a kernel has compiled gets a TypeError ("not callable") from the function at REFUSAL, and should call
+    helper.py_func.
+    """
+
+    @property
+    def codegen(self):
+        return Unnamed(self._codegen)
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        return REFUSAL
+
+
+class Unnamed:
+    """A code generator for a Part, which has no machine code whose environment could be set."""
+
+    def __init__(self, codegen):
+        self._codegen = codegen
+
+    def __getattr__(self, name):
+        return getattr(self._codegen, name)
+
+    def set_env(self, name, env):
+        pass
 
 
 def choose(run, size, small=32768):

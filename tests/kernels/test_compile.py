@@ -310,3 +310,21 @@ def test_the_cache_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     if sys.platform.startswith("linux"):
         assert caching.cache_root() == Path(tmp_path / "x" / "minigen")
+
+
+def test_a_helper_that_a_kernel_has_compiled_is_no_function_of_python(cache):
+    @inline
+    def plus_two(x):
+        return x + np.float32(2)
+
+    @kernel
+    def plus_two_of_all(x):
+        for i in numba.prange(x.size):
+            x[i] = plus_two(x[i])
+
+    x = np.zeros(3, np.float32)
+    plus_two_of_all(x)
+    assert (x == 2).all()
+    with pytest.raises(TypeError, match="not callable"):
+        plus_two(np.float32(1))
+    assert plus_two.py_func(np.float32(1)) == 3

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba")
+import numba
+
 from minigen.kernels.cpu import conv, conv_weight, places
 
 random = np.random.default_rng(0)
@@ -121,6 +123,17 @@ def test_phases_reach_every_pair_of_place_and_tap_once():
             assert ((p, t, whole) in pairs) == (rest == 0)
 
 
+@numba.njit
+def seen_from(x, b, count, stride, start, block, box, span):
+    """A helper of kernels, called as kernels call it."""
+    return places.seen(x, b, count, stride, start, block, box, span)
+
+
+@numba.njit
+def first_of(b, n, count, block):
+    return places.first_of(b, n, count, block)
+
+
 GEOMETRIES = [  # count, taps, stride, start, step
     ((3, 4, 5), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)),  # x as it lies
     ((2, 3, 2), (2, 2, 3), (1, 1, 1), (0, 0, 1), (1, 1, 1)),  # a part of it
@@ -138,8 +151,8 @@ def test_what_the_places_of_a_block_see(geometry, small_blocks):
     found = places.places_of(x.shape, 2, *geometry)
     met = []
     for b in range(found.blocks):
-        seen = places.seen(x, b, count, stride, start, found.block, found.box, found.span)
-        n, q_d, q_h, samples, lines = places.first_of(b, len(x), count, found.block)
+        seen = seen_from(x, b, count, stride, start, found.block, found.box, found.span)
+        n, q_d, q_h, samples, lines = first_of(b, len(x), count, found.block)
         within = itertools.product(range(n, n + samples), [q_d], range(q_h, q_h + lines), range(count[2]))
         for at, q in zip(found.at, within):
             met.append(q)
