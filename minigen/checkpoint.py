@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .device import is_array, xp
+from .device import FLOATS, is_array, xp
 from .errors import ArgumentError, CheckpointError, describe
 from .tensorfile import read_safetensors, write_safetensors
 
@@ -286,6 +286,6 @@ def find_non_finite(model):
             return name
     for name, buffer in model.named_buffers():
         array = buffer.data
-        if array.dtype.kind == "f" and bool(xp(array).isnan(array).any()):
+        if array.dtype.kind in FLOATS and bool(xp(array).isnan(array).any()):
             return name
     return None

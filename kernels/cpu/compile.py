@@ -102,10 +102,10 @@ def arrays_lie_apart(flags):
 class OwnCode(compiler.Compiler):
     """Numba's compiler, for kernels whose parts are compiled once, within the kernel.
 
-    A kernel is made of parts: the body of a prange loop, what wraps it, the helpers it calls. Numba optimises each alone,
+    A kernel is made of parts: the body of a prange loop, what wraps it, the helpers it calls. Numba optimises each and
     makes machine code of it, and then does both again for the kernel that they are linked into. Here the parts stay as
     they are until then, which halves the time of compiling. It also means that the process that compiles a kernel runs
-    the very code that is kept on disk: the two copies of a loop's body might round sums differently.
+    the very code that is kept on disk: two copies of a loop's body might round sums differently.
     """
 
     def compile_extra(self, function):

@@ -22,7 +22,7 @@ from ..models.gan.training import fit_gan
 from ..models.latent.vae import VAE, VAEConfig
 from ..tensor import as_tensor
 from .pictures import Pictures, save_grid
-from .recipe import Recipe, configured, device_of
+from .recipe import Recipe, configured, device_of, own_noise
 
 SCORED = 256  # held-out pictures that a score is measured on
 FEW = 32  # levels that can have a probability each, at little cost
@@ -227,8 +227,9 @@ class DCGANRecipe(ImageRecipe):
     def leave(self, x, model):
         return (x + 1) / 2
 
-    def fit(self, model, batches, data, *, lr, **run):
-        return fit_gan(model, _Entered(self, model, batches, data), lr=lr, ema=self.ema, **run)
+    def fit(self, model, batches, data, *, lr, group, **run):
+        own_noise(group)
+        return fit_gan(model, _Entered(self, model, batches, data), lr=lr, ema=self.ema, group=group, **run)
 
     def score(self, model, data):
         return {}

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 
+from .. import random
 from ..errors import ArgumentError, expect
 from ..optim import EMA, AdamW
 from ..optim.lr_scheduler import LinearLR
@@ -36,16 +37,24 @@ class Recipe:
     def prepare(self, model, batches, data):
         """What must be done before the first step."""
 
-    def fit(self, model, batches, data, *, lr, **run):
+    def fit(self, model, batches, data, *, lr, group, **run):
         """Train by Adam, with a warm-up, clipping and an average of the weights; returns the Run."""
         self.prepare(model, batches, data)
+        own_noise(group)
         optimizer = AdamW(model.parameters(), lr=lr, weight_decay=self.decay)
         ema = EMA(model, decay=self.ema, warmup=True)
         schedule = LinearLR(optimizer, start_factor=1 / WARM_UP, total_iters=WARM_UP)
         loss = lambda model, batch: self.loss(model, batch, data)
-        done = fit(model, loss, batches, optimizer, scheduler=schedule, ema=ema, clip_norm=self.clip, **run)
+        done = fit(model, loss, batches, optimizer, scheduler=schedule, ema=ema, clip_norm=self.clip, group=group,
+                   **run)  # fmt: skip
         ema.copy_to()
         return done
+
+
+def own_noise(group):
+    """Let each of several processes draw noise and dropout of its own from here on."""
+    if group.size > 1:
+        random.default_generator.set_state(group.generator(random.default_generator).get_state())
 
 
 def configured(kind, fields):

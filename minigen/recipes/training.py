@@ -7,6 +7,9 @@
 
 At every evaluation the model is scored on what it has not seen, draws samples, and is saved. Each of these files is
 whole at any moment, and a run that was stopped goes on to the same bits as one that was not.
+
+Under `mpirun -n 2 minigen train vae` two processes share each batch (minigen.distributed); the first writes and shows.
+Give each its own cores: NUMBA_NUM_THREADS=1 where there are two.
 """
 
 import dataclasses
@@ -17,8 +20,9 @@ from pathlib import Path
 
 import minigen
 
-from .. import random
+from .. import distributed, random
 from ..checkpoint import Checkpoints, load
+from ..data import DataLoader
 from ..errors import ArgumentError, CheckpointError, expect
 from ..jsonfile import read_json, write_json
 from . import RECIPES, find
@@ -73,6 +77,8 @@ def train(options, folder, *, resume=False, device="cpu", progress=True):
     resume   True: from the newest whole checkpoint in the folder; a path: from that one
     """
     folder, recipe = Path(folder), find(options.recipe)
+    group = distributed.join(device=device)
+    progress = progress and group.is_first
     data = recipe.read(options)
     usual = {"steps": recipe.steps, "batch": recipe.batch, "lr": recipe.lr}
     options = dataclasses.replace(options, **{k: v for k, v in usual.items() if getattr(options, k) is None})
@@ -81,27 +87,41 @@ def train(options, folder, *, resume=False, device="cpu", progress=True):
     minigen.manual_seed(options.seed)
     generator = random.Generator(options.seed)
     model = recipe.build(data, options.changes).to(device)
-    batches = recipe.batches(data, batch, generator)
+    batches = _rows_of_mine(group, recipe.batches(data, batch, generator), batch)
     if progress:
         for note in data.notes[:NOTES]:
             print(f"note: {note}", file=sys.stderr)
         if len(data.notes) > NOTES:
             print(f"note: and {len(data.notes) - NOTES:,} more", file=sys.stderr)
         count = sum(p.numel() for p in model.parameters())
-        print(f"{data.about}\n{type(model).__name__}, {count:,} parameters, {steps:,} steps of {batch} on {device}; "
+        where = device if group.size == 1 else f"{device}, in {group.size} processes"
+        print(f"{data.about}\n{type(model).__name__}, {count:,} parameters, {steps:,} steps of {batch} on {where}; "
               f"everything goes to {folder}/")  # fmt: skip
-    write_json(folder / "recipe.json", dataclasses.asdict(options))
-    recipe.keep(data, folder)
+    if group.is_first:
+        write_json(folder / "recipe.json", dataclasses.asdict(options))
+        recipe.keep(data, folder)
     begin = _resumed_step(folder, resume)
     note = _Note(recipe, data, folder, options, begin, every, steps, f"steps of {batch}, Adam with rate {lr:g}")
-    run = recipe.fit(
-        model, batches, data, lr=lr, steps=steps, every=every, evaluate=note, checkpoints=folder / "training",
-        resume=resume, generator=generator, progress=progress,
-    )  # fmt: skip
+    with group:
+        run = recipe.fit(
+            model, batches, data, lr=lr, steps=steps, every=every, evaluate=lambda model: group.first(note, model),
+            checkpoints=folder / "training", resume=resume, generator=generator, progress=progress, group=group,
+        )  # fmt: skip
     if progress:
         more = f"minigen sample {folder} --out grid.png" if recipe.kind == "images" else f"minigen generate {folder}"
         print(f"the model is in {folder}/; now  {more}")
     return run
+
+
+def _rows_of_mine(group, batches, batch):
+    """A loader's batches, or those that a function makes, without the rows of other processes."""
+    if group.size == 1:
+        return batches
+    expect(batch % group.size == 0, f"--batch {batch}: does not divide among {group.size} processes",
+           error=ArgumentError, hint=f"write a multiple of {group.size}")  # fmt: skip
+    if isinstance(batches, DataLoader):
+        return group.shard(batches)
+    return lambda: batches()[group.rank :: group.size]
 
 
 def _resumed_step(folder, resume):

@@ -8,7 +8,7 @@ import numpy as np
 from ..autograd import detect_anomaly, no_grad
 from ..checkpoint import find_non_finite
 from ..device import xp
-from ..distributed import DataParallel
+from ..distributed import DataParallel, Group
 from ..errors import ArgumentError, NonFiniteError
 from ..nn.utils import clip_grad_norm_, clip_grad_value_
 from ..optim.lr_scheduler import ReduceLROnPlateau
@@ -48,7 +48,8 @@ def fit(
                  eval mode. What it draws from the generators is put back: training does not notice it.
     every        steps between evaluations and between checkpoints; a tenth of `steps` if None
     group        a distributed.Group: gradients are averaged over its processes, and the losses that are shown too.
-                 Give each its part of the batches: `group.shard(loader)`
+                 Give each its part of the batches: `group.shard(loader)`, and its own noise: `group.generator(g)`.
+                 The optimiser may be a distributed.ShardedOptimizer
     checkpoints, keep, resume, generator, progress    see `Run`
 
     Raises NonFiniteError when the loss or a gradient is NaN or Inf. It names the op that was the first to go bad;
@@ -73,9 +74,10 @@ def fit(
         group=group,
         **parts,
     )
-    alone = group is None or group.size == 1
-    parallel = contextlib.nullcontext() if alone else DataParallel(model, optimizer, group)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    group = Group() if group is None else group
+    alone = group.size == 1
+    parallel = DataParallel(model, optimizer, group)
+    parameters = [p for its in optimizer.param_groups for p in its["params"]]
     model.train()
     for step in run:
         batch = next(parts["data"])
@@ -84,7 +86,7 @@ def fit(
         numbers = _numbers(loss(model, batch))
         with parallel:
             numbers["loss"].backward()
-        if not _finite(numbers["loss"], parameters):
+        if group.combined(not _finite(numbers["loss"], parameters), "MAX"):
             run.restore_generators(before)
             raise _explained(run, step, model, loss, batch)
         if clip_value is not None:

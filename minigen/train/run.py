@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import random
 from ..checkpoint import Checkpoints, find_non_finite, load
-from ..errors import ArgumentError, CheckpointError, NonFiniteError
+from ..errors import ArgumentError, CheckpointError, DistributedError, NonFiniteError
 from .screen import Screen, in_notebook
 
 
@@ -79,6 +79,7 @@ class Run:
         self._samples = self._saved = None
         if resume:
             self._resume(resume)
+            self._same_step()
         elif self.folder is not None and self.writes and self.folder.set_aside() and progress:
             print(f"what an earlier run left in {checkpoints} is now in its folder `previous`", file=sys.stderr)
 
@@ -125,11 +126,14 @@ class Run:
     # Saving and resuming
 
     def state(self):
-        """Everything that the rest of the run depends on, as `checkpoint.save` takes it."""
+        """Everything that the rest of the run depends on, as `checkpoint.save` takes it. Called by all of a group."""
+        alone = self.group is None or self.group.size == 1
+        states = self.generator_states()
         return {
             "step": self.step,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
-            "generators": self.generator_states(),
+            "generators": states,
+            **({} if alone else {"generators of ranks": self.group.gathered(states)}),
             "history": {name: np.array(numbers) for name, numbers in self.history.items()},
             "evaluations": self.evaluations,
         }
@@ -139,15 +143,14 @@ class Run:
         if self.folder is None:
             return
         self._saved = self.step
-        if not self.writes:
-            return
         for name, part in self.parts.items():
             bad = find_non_finite(part) if hasattr(part, "named_parameters") else None
             if bad is not None:
                 raise NonFiniteError(
                     f"step {self.step}: {name}.{bad} is NaN or Inf, so nothing is saved\n  {self.last_good()}"
                 )
-        self.path = self.folder.save(self.step, self.state())
+        state = self.state()
+        self.path = self.folder.save(self.step, state) if self.writes else self.folder.path(self.step)
 
     def last_good(self):
         """A few words that name the last checkpoint."""
@@ -168,7 +171,7 @@ class Run:
                 )
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        self.restore_generators(state["generators"])
+        self._restore_mine(state)
         self.step, self.path = state["step"], path
         self.history = {name: array("d", numbers) for name, numbers in state["history"].items()}
         self.evaluations = state["evaluations"]
@@ -176,6 +179,25 @@ class Run:
             self.folder.set_aside(after=self.step)
         if self.progress:
             print(f"going on from {path}, after step {self.step:,} of {self.steps:,}", file=sys.stderr)
+
+    def _restore_mine(self, state):
+        """Put the generators where this rank's were. A rank that there was not draws from streams of its own."""
+        states = state.get("generators of ranks", [state["generators"]])
+        rank = 0 if self.group is None else self.group.rank
+        shared = all(other == states[0] for other in states)
+        self.restore_generators(states[rank] if rank < len(states) else states[0])
+        if rank >= len(states) and not (shared and len(states) > 1):
+            for generator in self.generators.values():
+                generator.set_state(generator.fork(f"rank {rank} from step {state['step']}").get_state())
+
+    def _same_step(self):
+        """Raise DistributedError where ranks found other checkpoints."""
+        steps = [self.step] if self.group is None else self.group.gathered(self.step)
+        if len(set(steps)) > 1:
+            raise DistributedError(
+                f"resume: the ranks found checkpoints of steps {', '.join(map(str, steps))}\n"
+                "  the folder of checkpoints must be the same for all: on several machines, one that they share"
+            )
 
     def generator_states(self):
         """Where every generator stands."""
