@@ -20,7 +20,7 @@ def test_lessons_gives_one_line_each(capsys):
     lines = capsys.readouterr().out.splitlines()
     names = [line.split()[1] for line in lines if line[:2].isdigit()]
     assert names[:5] == ["generative", "autograd", "kernels", "convolution", "recurrent"]
-    assert names[5:] == ["vae", "dcgan", "pixelcnn", "flows", "diffusion", "gpt"]
+    assert names[5:] == ["vae", "dcgan", "pixelcnn", "flows", "diffusion", "gpt", "scale"]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ INLINE void scores(float (&c)[N][4], const Left<IN_REGISTERS>& left, const S* ti
 
 template <int N, class S> INLINE void mix(float (&c)[DIM / 8][4], const float (&w)[N][4], const S* tile) {
     int g = lane() / 4, t = lane() % 4;
+    __syncwarp();  // masks and dropout let lanes go different ways
     if constexpr (BY_PAIRS) {
         #pragma unroll
         for (int k = 0; k < N; k += 2) {

@@ -123,11 +123,6 @@ constexpr int INNER = 64 / sizeof(T);  // of the inner dimension, in a stage
 template <bool first, class A, class B> struct Either { typedef A Type; };
 template <class A, class B> struct Either<false, A, B> { typedef B Type; };
 
-INLINE void multiply(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], float) { mma_16x8x8_tf32(c, a, b); }
-template <class S> INLINE void multiply(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], S kind) {
-    mma_16x8x16(c, a, b, kind);
-}
-
 // COUNT numbers to shared memory, or zeros where not inside: a whole pack, whose copy runs on, or one number.
 template <int COUNT> INLINE void fetch(T* to, const T* from, bool inside) {
     if (COUNT == PACK) copy_async(to, from, inside);
@@ -162,6 +157,7 @@ template <class G, class A> INLINE void pipeline(i64 count, G get, A add) {
         __syncthreads();  // the tiles of this stage are there, and everyone is through with those before
         if (i + STAGES - 1 < count) get(stage == 0 ? STAGES - 1 : stage - 1);
         copy_async_commit();
+        __syncwarp();  // in `get` each thread goes its own way
         add(stage);
         stage = stage == STAGES - 1 ? 0 : stage + 1;
     }

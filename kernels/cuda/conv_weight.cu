@@ -68,8 +68,8 @@ template <int M_, int N_, int ROWS, int COLUMNS> struct Fragments {
                 u32 right[2][2] = {{both[0], both[1]}, {both[2], both[3]}};
                 #pragma unroll
                 for (int i = 0; i < DOWN; i++) {
-                    multiply(sum[i][j], left[i], right[0], T{});
-                    multiply(sum[i][j + 1], left[i], right[1], T{});
+                    mma(sum[i][j], left[i], right[0], T{});
+                    mma(sum[i][j + 1], left[i], right[1], T{});
                 }
             }
         }

@@ -18,8 +18,8 @@ INLINE void copy(T* to, const T* from, i64 width) {
 }
 
 // keys (N, G, S, D), values (N, G, S, E); k[n, g, t] stands at n k_row + g k_head + t k_symbol, and so v; places (N, T)
-KERNEL write_symbols(T* keys, T* values, const T* k, const T* v, const i64* places, i64 N, i64 G, i64 symbols, i64 S, i64 D, i64 E,
-             i64 k_row, i64 k_head, i64 k_symbol, i64 v_row, i64 v_head, i64 v_symbol) {
+KERNEL write_symbols(T* keys, T* values, const T* k, const T* v, const i64* places, i64 N, i64 G, i64 symbols, i64 S,
+                     i64 D, i64 E, i64 k_row, i64 k_head, i64 k_symbol, i64 v_row, i64 v_head, i64 v_symbol) {
     i64 task = (i64)blockIdx.x * warps() + warp();
     if (task >= N * G * symbols) return;
     i64 t = task % symbols, g = task / symbols % G, n = task / symbols / G;

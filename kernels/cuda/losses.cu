@@ -9,7 +9,7 @@
 #include "common.cuh"
 #include "scalar.cuh"
 
-// Kernels for a loss of x, t, d = x - t and its parameter p (beta of smooth_l1, delta of huber), and for its slope in x.
+// Kernels for a loss of x, t, d = x - t and its parameter p (beta of smooth_l1, delta of huber), and its slope in x.
 #define LOSS(name, VALUE, SLOPE)                                                                                      \
     INLINE float name##_of(float x, float t, float p) {                                                               \
         float d = x - t;                                                                                              \

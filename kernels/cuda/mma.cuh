@@ -2,11 +2,13 @@
 //
 //   mma_16x8x16      c (16, 8) += a (16, 16) b (16, 8), of float16 or bfloat16, summed in float
 //   mma_16x8x8_tf32  c (16, 8) += a (16, 8) b (8, 8), of float rounded to TF32 (10 bits after the leading one)
+//   mma              whichever of the two the type wants
 //   ldmatrix         four 8 x 8 matrices of 16-bit numbers from shared memory, as fragments
 //   copy_async       16 bytes from global to shared memory
 //
-// All 32 lanes call them together. Each lane holds a fragment, as the PTX ISA lays it out; with g = lane / 4 and
-// t = lane % 4, pairs of 16-bit numbers standing in one u32, the lower index in the lower half:
+// All 32 lanes call them together: where lanes may have gone different ways just before, __syncwarp() brings them
+// together, which a card promises for nothing else. Each lane holds a fragment, as the PTX ISA lays it out; with
+// g = lane / 4 and t = lane % 4, pairs of 16-bit numbers standing in one u32, the lower index in the lower half:
 //
 //   16 x 8 x 16   a[0], a[1], a[2], a[3]: rows g, g + 8, g, g + 8; columns 2t and 2t + 1, in the last two 8 further
 //                 b[0], b[1]: column g; rows 2t and 2t + 1, in the last 8 further
@@ -85,16 +87,18 @@ template <class S> INLINE void mma_by_shuffles(float (&c)[4], const u32 (&a)[4],
     }
 }
 
+// (volatile: no compiler may move a product into a branch that only some lanes take)
 INLINE void mma_16x8x16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], float16) {
 #if AMPERE
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif defined(__CUDA_ARCH__)
     #pragma unroll
     for (int half = 0; half < 2; half++)
-        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        asm volatile(
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
             : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
             : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
 #else
@@ -104,7 +108,7 @@ INLINE void mma_16x8x16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], flo
 
 INLINE void mma_16x8x16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], bfloat16) {
 #if AMPERE
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -128,7 +132,7 @@ INLINE void mma_16x8x8_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2])
     u32 a0 = to_tf32(a[0]), a1 = to_tf32(a[1]), a2 = to_tf32(a[2]), a3 = to_tf32(a[3]);
     u32 b0 = to_tf32(b[0]), b1 = to_tf32(b[1]);
 #if AMPERE
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
@@ -148,6 +152,11 @@ INLINE void mma_16x8x8_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2])
     }
 #endif
 }
+
+template <class S> INLINE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], S kind) {
+    mma_16x8x16(c, a, b, kind);
+}
+INLINE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], float) { mma_16x8x8_tf32(c, a, b); }
 
 // ---- fragments from shared memory: lane 8i + j points at row j of matrix i, 16 bytes at a multiple of 16. r[i] is
 // then row g of matrix i, columns 2t and 2t + 1; transposed, column g, rows 2t and 2t + 1. ----

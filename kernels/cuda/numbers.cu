@@ -1,10 +1,10 @@
-// The few numbers that change from step to step, made on the card: step counts, bias corrections, the factor of gradient
-// clipping, the scale of mixed precision. A captured step is the same launches with the same arguments each time, so
-// whatever changes must stand in memory, and nobody may ask the host.
+// The few numbers that change from step to step, made on the card: step counts, bias corrections, the factor of
+// gradient clipping, the scale of mixed precision. A captured step is the same launches with the same arguments each
+// time, so whatever changes must stand in memory, and nobody may ask the host.
 //
-// Floor: the launch. Each kernel but `unscale` is one thread that touches some ten numbers; they are in double where the
-// host computes in double. `unscale` reads and writes each gradient once, in packs of 16 bytes: 8 bytes a number in
-// float32. Not yet measured.
+// Floor: the launch. Each kernel but `unscale` is one thread that touches some ten numbers; they are in double where
+// the host computes in double. `unscale` reads and writes each gradient once, in packs of 16 bytes: 8 bytes a number
+// in float32. Not yet measured.
 
 #include "common.cuh"
 

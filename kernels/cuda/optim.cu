@@ -4,8 +4,9 @@
 // momentum 20. It should be near the floor because every access is of 16 bytes. Not yet measured.
 //
 // Parameters and moments are float32, the gradient is of type T. The rules are PyTorch's (torch.optim.SGD, Adam,
-// AdamW), in the same order of operations. What changes from step to step comes as a number, or from memory, as a captured
-// step wants it: `numbers` (numbers.cu) in place of the arguments, if it is not null. With *skip not 0 nothing happens.
+// AdamW), in the same order of operations. What changes from step to step comes as a number, or from memory, as a
+// captured step wants it: `numbers` (numbers.cu) in place of the arguments, if it is not null. With *skip not 0
+// nothing happens.
 
 #include "common.cuh"
 

@@ -90,11 +90,6 @@ template <int TILES> struct Part {
     }
 };
 
-template <class S> INLINE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], S s) {
-    mma_16x8x16(c, a, b, s);
-}
-INLINE void mma(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2], float) { mma_16x8x8_tf32(c, a, b); }
-
 // part += DEEP numbers, from `first` on, of each of x's `rows` rows, by as many rows of weights. Which of these numbers
 // goes to which place of a fragment is free if both sides agree: so a lane's words are 16 bytes in a row, for two
 // products.
@@ -108,6 +103,7 @@ template <int TILES, bool BY_TENSOR_CORES> struct Multiply {
                 int row = 16 * m + 8 * half + lane() / 4;
                 a[m][half] = row < rows ? chunk_of(x + row * depth, first + lane() % 4 * PACK, depth) : Chunk{};
             }
+        __syncwarp();  // lanes without a row, or at its end, went another way
         #pragma unroll
         for (int tile = 0; tile < TILES; tile++) {
             Chunk w = weights[32 * tile + lane()];

@@ -1,9 +1,9 @@
 // The next symbol of a text: from a row of logits, after a temperature and cut-offs, drawn by a Philox stream.
 //
 // Floor: read the logits once: 4 bytes each in float32. But decoding is bound by the model's weights, and what counts
-// here is that the draw is one launch, and that the host reads nothing. A block takes a row and goes over it, out of the
-// second cache, for the largest logit, for the sum, and for the place of the draw; top-k and top-p search for their cut
-// by three passes more each, 11 bits of the number at a time. Not yet measured.
+// here is that the draw is one launch, and that the host reads nothing. A block takes a row and goes over it, out of
+// the second cache, for the largest logit, for the sum, and for the place of the draw; top-k and top-p search for their
+// cut by three passes more each, 11 bits of the number at a time. Not yet measured.
 //
 // Probabilities are whole numbers: e**(x - largest) in units of 2**-40. Whole numbers add up to the same sum in any
 // order, so sums by atomics and by threads side by side are exact, and the draw is that of minigen/random.py's

@@ -10,9 +10,10 @@ import numpy as np
 
 from .. import autograd, kernels
 from ..autograd import op
-from ..device import FLOATS, is_array, xp
+from ..device import CPU, CUDA, FLOATS, is_array, to_device, xp
 from ..errors import ArgumentError, DimError, DtypeError, GradientError, ShapeError, describe
-from ..tensor import Tensor, reads, value, wrote
+from ..tensor import Tensor, is_writable, reads, value, wrote
+from .at import combine_at
 
 _SIMPLE = (int, slice, type(None), type(Ellipsis))
 
@@ -87,7 +88,7 @@ def _put_add(g, shape, index):
     if lib is not np and g.size and (family := kernels.find(g, "embedding")) is not None:
         return _add_sorted(family, g, shape, index)  # CuPy adds by atomics, in a new order each time
     if lib is not np or g.dtype.kind not in FLOATS or g.size < 1000:
-        lib.add.at(y, index, g)
+        combine_at("add", y, index, g)
         return y
     if all([is_array(i) and i.dtype.kind != "b" for i in index]):
         rows, rest = _row_numbers(index, shape), shape[len(index) :]
@@ -178,7 +179,7 @@ def _normalise(index, x):
             found.append(int(i))
             continue
         if xp(i) is not lib:
-            i = lib.asarray(i) if lib is not np else i.get()
+            i = to_device(i, CPU if lib is np else CUDA)
         simple = False
         found.append(i)
     return tuple(found), simple
@@ -217,7 +218,7 @@ def setitem(x, index, new):
         )
     if not isinstance(index, _SIMPLE):
         index, _ = _normalise(index, x.data)
-    if not getattr(x.data.flags, "writeable", True):
+    if not is_writable(x.data):
         raise ArgumentError(f"setitem: x {describe(x)} is one number seen at many places\n  write x = x.clone() first")
     try:
         x.data[index] = _fitting(value(new), x.data)

@@ -7,9 +7,9 @@ that waits cannot be captured in a graph; there it is left to the user, as in Cu
 import numpy as np
 
 from ..autograd import action, check_dim
-from ..device import FLOATS, is_array, xp
+from ..device import CPU, CUDA, FLOATS, device_of, is_array, to_device, xp
 from ..errors import DimError, DtypeError, ShapeError, describe, expect
-from ..tensor import value
+from ..tensor import Tensor, value
 from .indexing import _pick
 from .shape import _reshape, broadcast_tensors, expand
 
@@ -17,8 +17,7 @@ from .shape import _reshape, broadcast_tensors, expand
 def places(name, index, like):
     """`index` as an integer array on the device of `like`. Raises DtypeError for anything else."""
     array, lib = value(index), xp(value(like))
-    if not is_array(array) or xp(array) is not lib:
-        array = lib.asarray(array.get() if is_array(array) and lib is np else array)
+    array = to_device(array if is_array(array) else np.asarray(array), CPU if lib is np else CUDA)
     if array.size == 0 and array.dtype.kind in FLOATS:  # an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -37,13 +36,13 @@ def check_range(name, index, size, lowest=0):
             raise DimError(f"{name}: index {bad} is out of range\n  it must be from {lowest} to {size - 1}")
 
 
-def check_mask(name, mask):
-    """`mask` as it is, if it is made of booleans."""
+def check_mask(name, mask, like):
+    """`mask`, on the device of `like`, if it is made of booleans."""
     if not hasattr(mask, "dtype"):
         mask = np.asarray(mask)
     if mask.dtype.kind != "b":
         raise DtypeError(f"{name}: a mask is made of booleans, got {describe(mask)}\n  write mask.bool(), or x == 0")
-    return mask
+    return mask if isinstance(mask, Tensor) else to_device(mask, device_of(value(like)))
 
 
 @action
@@ -128,5 +127,5 @@ def vector(name, index, x):
 
 def masked_select(x, mask):
     """The elements of x where `mask` is True, in one dimension. The shapes broadcast."""
-    x, mask = broadcast_tensors(x, check_mask("masked_select", mask))
+    x, mask = broadcast_tensors(x, check_mask("masked_select", mask, x))
     return _pick(x, (value(mask),))

@@ -110,6 +110,18 @@ class Stream:
         return "graph"
 
 
+class Pool:
+    """A memory pool. full: the card has no more memory, the first time."""
+
+    full = False
+
+    def malloc(self, size):
+        if self.full:
+            self.full = False
+            raise MemoryError
+        return self, size
+
+
 @pytest.fixture
 def driver(monkeypatch):
     """A CudaDriver over a CuPy that only writes down."""
@@ -129,12 +141,14 @@ def driver(monkeypatch):
             log.append("usual memory")
 
     library = SimpleNamespace(
+        get_default_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: log.append("freed")),
         cuda=SimpleNamespace(
             Stream=lambda non_blocking: Stream(log, "aside"),
-            MemoryPool=lambda: SimpleNamespace(malloc="own memory"),
+            MemoryPool=Pool,
+            memory=SimpleNamespace(OutOfMemoryError=MemoryError),
             get_current_stream=lambda: Stream(log),
             using_allocator=using_allocator,
-        )
+        ),
     )
     monkeypatch.setattr(cuda, "library", lambda device: library)
     made = cuda.CudaDriver()
@@ -143,12 +157,28 @@ def driver(monkeypatch):
 
 
 def test_a_capture_stands_between_two_waits_in_memory_of_its_own(driver):
+    pool = driver.pool
     with driver.aside():
         found = driver.record(lambda: driver.log.append("step") or 7)
-    assert found == ("graph", 7)
-    into = ["current records", "aside waits for current", "to aside", "own memory"]
+    assert found == (("graph", pool), 7)
+    into = ["current records", "aside waits for current", "to aside", driver.malloc]
     out = ["usual memory", "from aside", "aside records", "current waits for aside"]
     assert driver.log == [*into, "begin", "step", "end", *out]
+
+
+def test_what_comes_after_a_graph_gets_none_of_the_memory_it_works_in(driver):
+    pools = []
+    for _ in range(2):
+        with driver.aside():
+            (_, pool), _ = driver.record(lambda: None)
+        pools.append(pool)
+    assert len({*pools, driver.pool}) == 3
+
+
+def test_memory_that_the_usual_pool_keeps_unused_is_there_for_a_graph(driver):
+    assert driver.malloc(3) == (driver.pool, 3) and driver.log == []
+    driver.pool.full = True
+    assert driver.malloc(4) == (driver.pool, 4) and driver.log == ["freed"]
 
 
 def test_a_capture_ends_where_the_step_fails(driver):
