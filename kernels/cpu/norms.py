@@ -8,6 +8,10 @@ four loops that work on each pair alone, with a little float64 algebra on (N, C)
     gradient_sums       Σg, Σg (x - k) of each pair            gradient: of weight, bias, mean, variance
     gradient_affine     dx = α g + β (x - k) + γ               gradient
 
+and where an activation f comes behind the norm, y = f((x - k) a + b), `affine` applies it, and gradient_sums becomes
+
+    inner_gradient      d = f'((x - k) a + b) g, Σd, Σd (x - k)
+
 each in two forms, for NCHW memory (a pair is a row) and for channels-last memory (a pair is a column, and batch norm,
 which does not tell samples apart, sees but one of them). Floor: read x twice, write y: 12 bytes an element; 20 in the
 gradient.
@@ -21,6 +25,8 @@ every digit where the mean is large beside the spread; x - k is exact. Rows are 
 alone, and the chunks' sums are added in order, so any number of threads gives the same bits.
 """
 
+from functools import cache
+
 import numpy as np
 from numba import prange
 
@@ -30,6 +36,7 @@ from .layer_norm import TASK, rows_per_task
 from .vector_math import fma
 
 F = np.float32
+ZERO = F(0)
 
 
 # ---- the arithmetic of one number: written out, so that no loop around it rounds in another way (see `inline`) ----
@@ -38,6 +45,12 @@ F = np.float32
 @inline
 def affine(x, shift, slope, base):
     return fma(x - shift, slope, base)
+
+
+@inline
+def itself(z, p, q):
+    """No activation. (They come from activations.py, which gives them two parameters.)"""
+    return z
 
 
 @inline
@@ -61,11 +74,11 @@ def part_sums(x, shift, one, two):
 
 
 @inline_sums
-def part_affine(x, shift, slope, base, y):
+def part_affine(x, shift, slope, base, y, f):
     for i in range(x.shape[0]):
         p, q = x[i], y[i]
         for j in range(p.size):
-            q[j] = affine(p[j], shift[j], slope[j], base[j])
+            q[j] = f(affine(p[j], shift[j], slope[j], base[j]), ZERO, ZERO)
 
 
 @inline_sums
@@ -80,11 +93,33 @@ def part_gradient_sums(g, x, shift, one, two):
 
 
 @inline_sums
+def part_inner_gradient(g, x, shift, slope, base, d, one, two, f):
+    one[:] = 0
+    two[:] = 0
+    for i in range(x.shape[0]):
+        u, a, out = g[i], x[i], d[i]
+        for j in range(a.size):
+            v = f(u[j], affine(a[j], shift[j], slope[j], base[j]), ZERO, ZERO)
+            out[j] = v
+            one[j] += v
+            two[j] = fma(v, a[j] - shift[j], two[j])
+
+
+@inline_sums
 def part_gradient_affine(g, x, shift, alpha, beta, gamma, gx):
     for i in range(x.shape[0]):
         d, a, out = g[i], x[i], gx[i]
         for j in range(a.size):
             out[j] = gradient(d[j], a[j], shift[j], alpha[j], beta[j], gamma[j])
+
+
+@inline_sums
+def part_gradient_affine_over(d, x, shift, alpha, beta, gamma):
+    """The same of d, written over d. (Of an array that is given twice the compiler makes no vectors.)"""
+    for i in range(x.shape[0]):
+        out, a = d[i], x[i]
+        for j in range(a.size):
+            out[j] = gradient(out[j], a[j], shift[j], alpha[j], beta[j], gamma[j])
 
 
 # ---- the four loops of batch, group and instance norm, over rows (NCHW) and over columns (channels-last)
@@ -116,23 +151,31 @@ def sums_columns(x, k, first, second, step):
         part_sums(x[s, part * step : (part + 1) * step], k[s], first[s, part], second[s, part])
 
 
-@kernel
-def affine_rows(x, k, a, b, y, step):
-    n, width = x.shape
-    for task in prange((n + step - 1) // step):
-        for i in range(task * step, min(n, (task + 1) * step)):
-            p, q, shift, slope, base = x[i], y[i], k[i], a[i], b[i]
-            for j in range(width):
-                q[j] = affine(p[j], shift, slope, base)
+@cache
+def affine_rows(f):
+    @kernel
+    def rows_mapped(x, k, a, b, y, step):
+        n, width = x.shape
+        for task in prange((n + step - 1) // step):
+            for i in range(task * step, min(n, (task + 1) * step)):
+                p, q, shift, slope, base = x[i], y[i], k[i], a[i], b[i]
+                for j in range(width):
+                    q[j] = f(affine(p[j], shift, slope, base), ZERO, ZERO)
+
+    return rows_mapped
 
 
-@kernel
-def affine_columns(x, k, a, b, y, step):
-    n, height, _ = x.shape
-    parts = (height + step - 1) // step
-    for task in prange(n * parts):
-        s, begin, end = task // parts, task % parts * step, (task % parts + 1) * step
-        part_affine(x[s, begin:end], k[s], a[s], b[s], y[s, begin:end])
+@cache
+def affine_columns(f):
+    @kernel
+    def columns_mapped(x, k, a, b, y, step):
+        n, height, _ = x.shape
+        parts = (height + step - 1) // step
+        for task in prange(n * parts):
+            s, begin, end = task // parts, task % parts * step, (task % parts + 1) * step
+            part_affine(x[s, begin:end], k[s], a[s], b[s], y[s, begin:end], f)
+
+    return columns_mapped
 
 
 @kernel
@@ -154,6 +197,38 @@ def gradient_sums_columns(g, x, k, first, second, step):
     for task in prange(n * parts):
         s, part, begin, end = task // parts, task % parts, task % parts * step, (task % parts + 1) * step
         part_gradient_sums(g[s, begin:end], x[s, begin:end], k[s], first[s, part], second[s, part])
+
+
+@cache
+def inner_gradient_rows(f):
+    @kernel
+    def rows_differentiated(g, x, k, a, b, d, first, second, step):
+        n, width = x.shape
+        for task in prange((n + step - 1) // step):
+            for i in range(task * step, min(n, (task + 1) * step)):
+                u, p, out, shift, slope, base = g[i], x[i], d[i], k[i], a[i], b[i]
+                one, two = F(0), F(0)
+                for j in range(width):
+                    v = f(u[j], affine(p[j], shift, slope, base), ZERO, ZERO)
+                    out[j] = v
+                    one += v
+                    two += v * (p[j] - shift)
+                first[i], second[i] = one, two
+
+    return rows_differentiated
+
+
+@cache
+def inner_gradient_columns(f):
+    @kernel
+    def columns_differentiated(g, x, k, a, b, d, first, second, step):
+        n, parts = first.shape[:2]
+        for task in prange(n * parts):
+            s, part, begin, end = task // parts, task % parts, task % parts * step, (task % parts + 1) * step
+            rows = g[s, begin:end], x[s, begin:end], k[s], a[s], b[s], d[s, begin:end]
+            part_inner_gradient(*rows, first[s, part], second[s, part], f)
+
+    return columns_differentiated
 
 
 @kernel
@@ -207,9 +282,10 @@ class Pairs:
         """An array of x's shape and memory order, as the loops want it."""
         return (x.transpose(self.last) if self.columns else x).reshape(self.shape)
 
-    def run(self, name, *arguments):
+    def run(self, name, *arguments, f=None):
+        """Run a loop, made for the activation f if it takes one."""
         loop = LOOPS[name, self.columns]
-        choose(loop, self.x.size)(*arguments, self.step)
+        choose(loop if f is None else loop(f), self.x.size)(*arguments, self.step)
 
     def per_pair(self, values):
         """Values that broadcast to (N, C) as the loops want them: float32, one a pair."""
@@ -220,10 +296,10 @@ class Pairs:
             spread[...] = values
         return spread if self.columns else spread.reshape(-1)
 
-    def two_sums(self, name, *arguments):
+    def two_sums(self, name, *arguments, f=None):
         """Run a loop that makes two sums a pair. Returns them in parts, (N, parts, C)."""
         first, second = self.room_for_sums(), self.room_for_sums()
-        self.run(name, *arguments, first, second)
+        self.run(name, *arguments, first, second, f=f)
         parts = first.shape if self.columns else (self.samples, 1, self.channels)
         return first.reshape(parts), second.reshape(parts)
 
@@ -240,15 +316,22 @@ class Pairs:
         first, second = self.two_sums("sums", self.flat, k)
         return k.reshape(self.pairs), first, second
 
-    def affine(self, k, a, b):
-        """(x - k) a + b."""
+    def affine(self, k, a, b, f=itself):
+        """f((x - k) a + b)."""
         y = np.empty_like(self.x)
-        self.run("affine", self.flat, *map(self.per_pair, (k, a, b)), self.view(y))
+        self.run("affine", self.flat, *map(self.per_pair, (k, a, b)), self.view(y), f=f)
         return y
 
     def gradient_sums(self, g, k):
         """Σg and Σg (x - k), each (N, parts, C); g as the loops want it."""
         return self.two_sums("gradient_sums", g, self.flat, self.per_pair(k))
+
+    def inner_gradient(self, g, k, a, b, f):
+        """d = f(g, (x - k) a + b), where f is an activation's gradient; Σd and Σd (x - k). g and d as the loops want
+        them.
+        """
+        d = self.view(np.empty_like(self.x))
+        return d, *self.two_sums("inner_gradient", g, self.flat, *map(self.per_pair, (k, a, b)), d, f=f)
 
     def gradient_affine(self, g, k, alpha, beta, gamma):
         """alpha g + beta (x - k) + gamma; g as the loops want it."""
@@ -264,6 +347,8 @@ LOOPS = {
     ("affine", True): affine_columns,
     ("gradient_sums", False): gradient_sums_rows,
     ("gradient_sums", True): gradient_sums_columns,
+    ("inner_gradient", False): inner_gradient_rows,
+    ("inner_gradient", True): inner_gradient_columns,
     ("gradient_affine", False): gradient_affine_rows,
     ("gradient_affine", True): gradient_affine_columns,
 }

@@ -11,6 +11,13 @@ from .elementwise import dense, grid, like
 
 TYPES = FLOATS
 KERNELS = Source("activations.cu")
+BEHIND = "relu", "gelu", "gelu_tanh", "silu", "mish"  # those that other kernels may apply on their way: activations.cuh
+
+
+def sources(file, *options):
+    """{activation: the kernels of a .cu file that apply it; None: those that apply none}."""
+    applied = {name: Source(file, f"-DACTIVATION={name}", *options) for name in BEHIND}
+    return {None: Source(file, *options), **applied}
 
 
 def activation(name, x, p=0.0, q=0.0):

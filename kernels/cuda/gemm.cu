@@ -10,7 +10,7 @@
 //   registers     float32 is multiplied by 8 x 4 numbers a thread, held in registers: 32 products for 12 numbers read.
 //                 The 16-bit types (and float32, where TF32 is allowed) go to the tensor cores, 32 x 32 numbers a warp.
 //   the end       the tile goes through shared memory, so that C is written 16 bytes at a time, in whole lines; there
-//                 the bias is added, before the one rounding to C's type.
+//                 the bias is added, and an activation may follow (-DACTIVATION), before the one rounding to C's type.
 //
 // A and B are read as they lie. Where rows are not multiples of 16 bytes, the packs that begin at odd addresses are
 // fetched number by number: right, and slower. cuBLAS is quicker on large matrices (it has larger tiles, and on Hopper
@@ -18,6 +18,7 @@
 // over K goes from first to last. Not yet measured.
 
 #include "common.cuh"
+#include "activations.cuh"
 #include "mma.cuh"
 
 constexpr int TILE = 64, THREADS = 128, STAGES = 4;
@@ -180,8 +181,8 @@ template <bool A_ALONG, bool B_ALONG> struct Multiplier<float, A_ALONG, B_ALONG>
 // ---- the kernel: block (tile, matrix of the stack), in one row of blocks ----
 
 template <bool A_ALONG, bool B_ALONG>
-INLINE void gemm(const T* a, const T* b, const T* bias, W* c, i64 M, i64 N, i64 K, i64 a_step, i64 b_step, i64 a_stride,
-                 i64 b_stride, i64 c_stride, i64 more) {
+INLINE void gemm(const T* a, const T* b, const T* bias, W* c, W* before, i64 M, i64 N, i64 K, i64 a_step, i64 b_step,
+                 i64 a_stride, i64 b_stride, i64 c_stride, i64 more) {
     union Shared {
         struct { Piece<A_ALONG> a; Piece<B_ALONG> b; } stage[STAGES];
         float tile[TILE][TILE + 4];
@@ -208,6 +209,7 @@ INLINE void gemm(const T* a, const T* b, const T* bias, W* c, i64 M, i64 N, i64 
         copy_async_wait<STAGES - 2>();  // this thread's part of the stage has come, and
         __syncthreads();                // everybody's; and everybody is through with the stage that is fetched next
         fetch(k + (STAGES - 1) * DEPTH);
+        __syncwarp();  // some copied pack by pack, some number by number
         auto& stage = shared.stage[k / DEPTH % STAGES];
         sum.add(stage.a, stage.b);
     }
@@ -223,17 +225,21 @@ INLINE void gemm(const T* a, const T* b, const T* bias, W* c, i64 M, i64 N, i64 
         if (more) load(w, to, column + j, N);
         else if (bias) load(w, bias, column + j, N);
         #pragma unroll
-        for (int e = 0; e < PACK; e++) v[e] = shared.tile[i][j + e] + w[e];
+        for (int e = 0; e < PACK; e++) v[e] = shared.tile[i][j + e];
+        if (ACTIVATES && before) store(before + (row + i) * N, column + j, N, v);
+        #pragma unroll
+        for (int e = 0; e < PACK; e++) v[e] = activated(v[e] + w[e]);
         store(to, column + j, N, v);
     }
 }
 
 // `gemm_nt`: A as it is, B transposed in memory. a_step and b_step: from row to row there; a_stride, b_stride and
-// c_stride: from matrix to matrix of the stack. more: add the product to what stands in C.
-#define GEMM(name, A_ALONG, B_ALONG)                                                                        \
-    KERNEL name(const T* a, const T* b, const T* bias, W* c, i64 M, i64 N, i64 K, i64 a_step, i64 b_step,   \
-                i64 a_stride, i64 b_stride, i64 c_stride, i64 more) {                                       \
-        gemm<A_ALONG, B_ALONG>(a, b, bias, c, M, N, K, a_step, b_step, a_stride, b_stride, c_stride, more); \
+// c_stride: from matrix to matrix of the stack. more: add the product to what stands in C. before: memory for the
+// product alone, of one matrix, where an activation follows it, or a null pointer.
+#define GEMM(name, A_ALONG, B_ALONG)                                                                                \
+    KERNEL name(const T* a, const T* b, const T* bias, W* c, W* before, i64 M, i64 N, i64 K, i64 a_step, i64 b_step, \
+                i64 a_stride, i64 b_stride, i64 c_stride, i64 more) {                                               \
+        gemm<A_ALONG, B_ALONG>(a, b, bias, c, before, M, N, K, a_step, b_step, a_stride, b_stride, c_stride, more); \
     }
 GEMM(gemm_nn, true, false)
 GEMM(gemm_nt, true, true)

@@ -11,11 +11,13 @@ cuBLAS adds the product to it. Either way the sum is in float32 and rounded once
 import math
 
 from . import blas, compile, gemm
-from .compile import FLOATS, Source, cast, contiguous, library, over
+from .activations import sources
+from .compile import FLOATS, cast, contiguous, library, over
 from .reduce import sum_leading
 
 TYPES = FLOATS
-KERNELS = Source("linear.cu")
+BY_ACTIVATION = sources("linear.cu")
+KERNELS = BY_ACTIVATION[None]
 SMALL, SHALLOW = 1 << 22, 512  # multiply-adds, and depth, up to which one launch should beat two: to be measured
 BLOCK, PARTS = 128, 512  # threads of a block; blocks down the rows, at most
 
@@ -27,7 +29,7 @@ def linear(x, w, b=None):
     y = library(x).empty((len(rows), outputs), x.dtype)
     if b is None:
         blas.matmul(rows, w.T, y)
-    elif compile.machine.cublas is None or (y.size * inputs <= SMALL and inputs <= SHALLOW):
+    elif in_one_launch(y, inputs):
         gemm.product(rows, w.T, y, b)
     else:
         fill_rows(y, b)
@@ -35,12 +37,22 @@ def linear(x, w, b=None):
     return y.reshape(*x.shape[:-1], outputs)
 
 
+def in_one_launch(y, inputs):
+    """Whether the product and what follows it are one launch of our own."""
+    return compile.machine.cublas is None or (y.size * inputs <= SMALL and inputs <= SHALLOW)
+
+
 def fill_rows(y, b):
     """y (n, width) = b (width,) in every row."""
+    grid, sizes = down_the_rows(y)
+    KERNELS.run("bias_rows", (y.dtype,), grid, BLOCK, contiguous(cast(b, y.dtype)), y, *sizes)
+
+
+def down_the_rows(y):
+    """The grid (tiles of packs, parts of the rows), and the arguments that end a launch: n, width, rows of a part."""
     n, width = y.shape
     step = max(over(n, PARTS), 1)
-    grid = over(width, BLOCK * (16 // y.dtype.itemsize)), over(n, step)
-    KERNELS.run("bias_rows", (y.dtype,), grid, BLOCK, contiguous(cast(b, y.dtype)), y, n, width, step)
+    return (over(width, BLOCK * (16 // y.dtype.itemsize)), over(n, step)), (n, width, step)
 
 
 def linear_gradient(g, x, w, needs=(True, True, True), into=(None, None, None)):

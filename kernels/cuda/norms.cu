@@ -8,6 +8,9 @@
 //     gradient_sums       Σg, Σg (x - k - offset) of the parts of a pair   gradient: of weight, bias, mean, variance
 //     gradient_affine     dx = α g + β (x - k) + γ                         gradient
 //
+// An activation may come behind a norm: y = f((x - k) a + b), and g is replaced by f'((x - k) a + b) g as it is read.
+// That is computed anew in both passes of the gradient: it costs arithmetic, of which there is plenty, and no bytes.
+//
 // Floor: read x twice, write y: 12 bytes a number in float32, 6 in the 16-bit types; 20 and 10 in the gradient. What
 // fits into the second cache is read from memory once: 8 and 12. It should be near the floor because every access is of
 // 16 bytes, in either memory order, and the cut into parts gives enough blocks. Not yet measured.
@@ -16,6 +19,7 @@
 // beside the spread. Afterwards k is the mean as float32 has it, and `offset` what it lacks.
 
 #include "common.cuh"
+#include "activations.cuh"
 #include "channels.cuh"
 
 // ---- moments ----
@@ -73,20 +77,25 @@ KERNEL moments_columns(const T* x, float* k, float* mean, float* squares, i64 ro
     store(squares + sums, first, width, shift);
 }
 
-// ---- sums of the gradient ----
+// ---- sums of the gradient; `slope` and `base` are there if there is an activation ----
 
-KERNEL gradient_sums_lines(const T* g, const T* x, const float* k, const float* offset, float* one, float* two,
-                           i64 lines, i64 width, i64 runs, i64 stride, i64 lanes, i64 step) {
+KERNEL gradient_sums_lines(const T* g, const T* x, const float* k, const float* offset, const float* slope,
+                           const float* base, float* one, float* two, i64 lines, i64 width, i64 runs, i64 stride,
+                           i64 lanes, i64 step) {
     i64 line = my_line(lanes);
     Sums all = {};
     if (line < lines) {
         float shift = k[line], rest = offset ? offset[line] : 0;
+        float a = ACTIVATES ? slope[line] : 0, b = ACTIVATES ? base[line] : 0;
         each_of_line(line, width, runs, stride, lanes, step, [&](i64 run, i64 first) {
             float d[PACK], v[PACK];
             load(d, g + run, first, width);
-            load(v, x + run, first, width);
+            load(v, x + run, first, width, shift);
             #pragma unroll
-            for (int i = 0; i < PACK; i++) all.add({d[i], d[i] * (v[i] - shift - rest)});  // past the end d is 0
+            for (int i = 0; i < PACK; i++) {
+                float off = v[i] - shift, u = inner_gradient(d[i], off * a + b);
+                all.add({u, u * (off - rest)});  // past the end they are 0
+            }
         });
     }
     add_neighbours(all, lanes);
@@ -95,19 +104,24 @@ KERNEL gradient_sums_lines(const T* g, const T* x, const float* k, const float* 
     two[blockIdx.y * lines + line] = all.two;
 }
 
-KERNEL gradient_sums_columns(const T* g, const T* x, const float* k, const float* offset, float* one, float* two,
-                             i64 rows, i64 width, i64 tiles, i64 lanes, i64 step) {
+KERNEL gradient_sums_columns(const T* g, const T* x, const float* k, const float* offset, const float* slope,
+                             const float* base, float* one, float* two, i64 rows, i64 width, i64 tiles, i64 lanes,
+                             i64 step) {
     i64 first = my_column(lanes, tiles), slice = my_slice(tiles), sums = my_sums(width, tiles);
     g += slice * rows * width, x += slice * rows * width;
-    float d[PACK], v[PACK], shift[PACK], rest[PACK] = {};
+    float d[PACK], v[PACK], shift[PACK], rest[PACK] = {}, a[PACK] = {}, b[PACK] = {};
     Sums all[PACK] = {};
     load(shift, k + slice * width, first, width);
     if (offset) load(rest, offset + slice * width, first, width);
+    if (ACTIVATES) load(a, slope + slice * width, first, width), load(b, base + slice * width, first, width);
     each_row(rows, lanes, step, [&](i64 row) {
         load(d, g + row * width, first, width);
         load(v, x + row * width, first, width);
         #pragma unroll
-        for (int i = 0; i < PACK; i++) all[i].add({d[i], d[i] * (v[i] - shift[i] - rest[i])});
+        for (int i = 0; i < PACK; i++) {
+            float off = v[i] - shift[i], u = inner_gradient(d[i], off * a[i] + b[i]);
+            all[i].add({u, u * (off - rest[i])});
+        }
     });
     add_rows(all, lanes);
     if (threadIdx.x >= lanes) return;
@@ -130,12 +144,13 @@ KERNEL affine(const T* x, const float* k, const float* slope, const float* base,
     places.load(a, slope, count);
     places.load(b, base, count);
     #pragma unroll
-    for (int i = 0; i < PACK; i++) v[i] = (v[i] - shift[i]) * a[i] + b[i];
+    for (int i = 0; i < PACK; i++) v[i] = activated((v[i] - shift[i]) * a[i] + b[i]);
     store(y, first, n, v);
 }
 
-KERNEL gradient_affine(const T* g, const T* x, const float* k, const float* alpha, const float* beta,
-                       const float* gamma, T* gx, i64 n, i64 inner, i64 channels, i64 period, i64 count) {
+KERNEL gradient_affine(const T* g, const T* x, const float* k, const float* slope, const float* base,
+                       const float* alpha, const float* beta, const float* gamma, T* gx, i64 n, i64 inner,
+                       i64 channels, i64 period, i64 count) {
     i64 first = my_pack();
     if (first >= n) return;
     Places places(first, inner, channels, period);
@@ -143,6 +158,12 @@ KERNEL gradient_affine(const T* g, const T* x, const float* k, const float* alph
     load(d, g, first, n);
     load(v, x, first, n);
     places.load(shift, k, count);
+    if (ACTIVATES) {
+        places.load(a, slope, count);
+        places.load(b, base, count);
+        #pragma unroll
+        for (int i = 0; i < PACK; i++) d[i] = inner_gradient(d[i], (v[i] - shift[i]) * a[i] + b[i]);
+    }
     places.load(a, alpha, count);
     places.load(b, beta, count);
     places.load(c, gamma, count);

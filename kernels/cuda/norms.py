@@ -6,12 +6,14 @@ is float32. k is the mean, and offset what it lacks: mean = k + offset.
 
 import numpy as np
 
+from .activations import sources
 from .channels import Channels
-from .compile import FLOATS, Source, library, over
+from .compile import FLOATS, library, over
 from .layer_norm import vector
 
 TYPES = FLOATS
-KERNELS = Source("norms.cu")
+BY_ACTIVATION = sources("norms.cu")
+KERNELS = BY_ACTIVATION[None]
 BLOCK = 256
 WARPS = BLOCK // 32
 
@@ -24,25 +26,33 @@ def moments(x, wide=1):
     return k, parts, plan
 
 
-def affine(x, k, slope, base):
-    """(x - k) slope + base."""
+def affine(x, k, slope, base, activation=None):
+    """(x - k) slope + base, or an activation of that."""
     y, (grid, end) = x.empty(), x.elementwise
-    KERNELS.run("affine", x.types, *grid, x.x, k, slope, base, y, *end)
+    BY_ACTIVATION[activation].run("affine", x.types, *grid, x.x, k, slope, base, y, *end)
     return y
 
 
-def gradient_sums(g, x, k, offset):
-    """Σg and Σg (x - k - offset) of the parts of each pair; and how they were cut. offset may be None."""
+def gradient_sums(g, x, k, offset, inner=(None, None, None)):
+    """Σg and Σg (x - k - offset) of the parts of each pair; and how they were cut. offset may be None.
+
+    inner: slope, base, activation, if there was one; g is that of its result
+    """
+    slope, base, activation = inner
     plan = x.sums()
     parts = library(x.x).empty((2, plan.parts, plan.pairs), np.float32)
-    KERNELS.run(f"gradient_sums_{plan.form}", x.types, plan.grid, BLOCK, g, x.x, k, offset, *parts, *plan.arguments)
+    arrays = g, x.x, k, offset, slope, base, *parts
+    BY_ACTIVATION[activation].run(f"gradient_sums_{plan.form}", x.types, plan.grid, BLOCK, *arrays, *plan.arguments)
     return parts, plan
 
 
-def gradient_affine(g, x, k, alpha, beta, gamma):
-    """alpha g + beta (x - k) + gamma."""
+def gradient_affine(g, x, k, alpha, beta, gamma, inner=(None, None, None)):
+    """alpha g + beta (x - k) + gamma; inner is as in gradient_sums."""
     gx, (grid, end) = x.empty(), x.elementwise
-    KERNELS.run("gradient_affine", x.types, *grid, g, x.x, k, alpha, beta, gamma, gx, *end)
+    slope, base, activation = inner
+    BY_ACTIVATION[activation].run(
+        "gradient_affine", x.types, *grid, g, x.x, k, slope, base, alpha, beta, gamma, gx, *end
+    )
     return gx
 
 

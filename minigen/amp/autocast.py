@@ -37,7 +37,9 @@ class autocast(contextlib.ContextDecorator):
         if device_type not in (None, CPU, CUDA):
             device_type, dtype = None, device_type if dtype is None else dtype
         self.device_type, self.enabled, self.cache_enabled = device_type, enabled, cache_enabled
-        self.dtype = _narrow(USUAL[device_type] if dtype is None else dtype)
+        if dtype is None and enabled:
+            dtype = USUAL[device_type]
+        self.dtype = None if dtype is None else _narrow(dtype)
         self.outer = []
 
     def __enter__(self):

@@ -17,7 +17,7 @@ LOW, FLOAT32, INSIDE, WIDEST = "low", "float32", "inside", "widest"
 _OPS = {
     # Products
     LOW: """
-        matmul dot linear attention
+        matmul dot linear linear_activation attention
         convolve spread
         rnn gru lstm
     """,

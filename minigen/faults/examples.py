@@ -258,6 +258,8 @@ def functional(make):
         "softmax": (x(2, 3), 1),
         "softmin": (x(2, 3), 1),
         "threshold": (x(2, 3), 0.5, 0.0),
+        "group_norm_activation": (image, 2, x(4), x(4)),
+        "linear_activation": (x(2, 3), x(4, 3), x(4)),
         "triplet_margin_loss": (x(4, 3), x(4, 3), x(4, 3)),
         "triplet_margin_with_distance_loss": (x(4, 3), x(4, 3), x(4, 3)),
         "unfold": (image, 2),

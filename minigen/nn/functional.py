@@ -43,7 +43,7 @@ from ..ops.entropies import (
     nll_loss,
 )
 from ..ops.grids import affine_grid, grid_sample
-from ..ops.linear import bilinear, linear
+from ..ops.linear import bilinear, linear, linear_activation
 from ..ops.losses import gaussian_nll_loss, huber_loss, l1_loss, mse_loss, poisson_nll_loss, smooth_l1_loss
 from ..ops.margins import (
     cosine_embedding_loss,
@@ -61,6 +61,7 @@ from ..ops.normalization import (
     batch_norm,
     cosine_similarity,
     group_norm,
+    group_norm_activation,
     instance_norm,
     layer_norm,
     local_response_norm,

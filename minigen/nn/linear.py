@@ -27,8 +27,11 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input):
-        return F.linear(input, self.weight, self.bias)
+    def forward(self, input, activation=None):
+        """`activation` ("gelu", say): of the result, in the same pass, as in functional.linear_activation."""
+        if activation is None:
+            return F.linear(input, self.weight, self.bias)
+        return F.linear_activation(input, self.weight, self.bias, activation)
 
     def extra_repr(self):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -209,8 +209,12 @@ class GroupNorm(Module):
     def reset_parameters(self):
         _unit(self)
 
-    def forward(self, input):
-        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, input, activation=None):
+        """`activation` ("silu", say): of the result, in the same passes, as in functional.group_norm_activation."""
+        settings = self.num_groups, self.weight, self.bias, self.eps
+        if activation is None:
+            return F.group_norm(input, *settings)
+        return F.group_norm_activation(input, *settings, activation)
 
     def extra_repr(self):
         return f"{self.num_groups}, {self.num_channels}, {super().extra_repr()}"

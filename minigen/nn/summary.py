@@ -15,8 +15,8 @@ from ..tensor import Tensor
 __all__ = ["Summary", "summarise"]
 
 
-def _linear(m, x, y):
-    return 2 * y.numel() * m.in_features + _bias(m, y)
+def _linear(m, x, y, activation=None):
+    return 2 * y.numel() * m.in_features + _bias(m, y) + _activation(y, activation)
 
 
 def _bilinear(m, x, y):
@@ -34,11 +34,16 @@ def _bias(m, y):
     return 0 if m.bias is None else y.numel()
 
 
-def _norm(m, x, y):
+def _activation(y, activation):
+    """Of a layer that applies one itself: one operation a number, as of those in a layer of their own."""
+    return 0 if activation is None else y.numel()
+
+
+def _norm(m, x, y, activation=None):
     """Mean 1, variance 3, shift and scale 2 operations a number; 2 more with weight and bias."""
     if getattr(m, "running_mean", None) is not None and not m.training:
         return 2 * y.numel()
-    return (6 if m.weight is None else 8) * y.numel()
+    return (6 if m.weight is None else 8) * y.numel() + _activation(y, activation)
 
 
 def _rms_norm(m, x, y):

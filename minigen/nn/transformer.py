@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+BEHIND = {F.relu: "relu", F.gelu: "gelu", F.silu: "silu"}  # the activations that a linear layer applies itself
+
+
 class _Layer(Module):
     """Self-attention and a feed-forward network, each with a norm and a residual; the decoder adds cross-attention."""
 
@@ -62,7 +65,9 @@ class _Layer(Module):
         self.activation = _activation(activation)
 
     def _feed_forward(self, x):
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        name = BEHIND.get(self.activation)
+        h = self.activation(self.linear1(x)) if name is None else self.linear1(x, name)
+        return self.linear2(self.dropout(h))
 
     def _residual(self, x, norm, dropout, sublayer):
         if self.norm_first:

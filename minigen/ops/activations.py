@@ -207,6 +207,17 @@ def hardswish(input, inplace=False):
     return _hardswish(input, 0.0, 0.0)
 
 
+# Those that other ops may compute in the same pass (group_norm_activation, linear_activation), by the kernels' names
+
+BEHIND = {"relu": relu, "gelu": gelu, "gelu_tanh": lambda x: gelu(x, "tanh"), "silu": silu, "mish": mish}
+
+
+def check_name(op, activation):
+    """Raise ArgumentError unless an activation is one of BEHIND."""
+    rule = f"{op}: activation is one of {', '.join(BEHIND)}"
+    expect(activation in BEHIND, rule, activation, error=ArgumentError)
+
+
 # The rarer ones: definitions
 
 

@@ -4,7 +4,7 @@
     mean
     batch_norm      each channel over samples and positions             instance_norm   each channel of each
     sample
-    group_norm      groups of channels of each sample
+    group_norm      groups of channels of each sample               group_norm_activation   and an activation of it
 
 Each is fused: one kernel call forward and backward beside its definition. The means and variances of batch,
 group and instance norm differ only in the dimensions they run over, so they share one definition
@@ -23,7 +23,7 @@ from ..autograd.modes import mode
 from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import Tensor, float32, value, wrote
-from .activations import floating
+from .activations import BEHIND, check_name, floating
 from .arithmetic import clamp
 from .elementary import rsqrt, sqrt
 from .joining import cat
@@ -35,6 +35,7 @@ __all__ = [
     "batch_norm",
     "cosine_similarity",
     "group_norm",
+    "group_norm_activation",
     "instance_norm",
     "layer_norm",
     "local_response_norm",
@@ -205,21 +206,24 @@ def _(x, weight, bias, running_mean, running_var, eps):
     return _affine((x - m) / sqrt(v + eps), weight, bias)
 
 
-@op(saves=("k", "offset", "rstd"))
-def _group_norm(x, groups, weight, bias, eps):
+@op(saves=("k", "offset", "rstd", "slope", "base"))
+def _group_norm(x, groups, weight, bias, eps, activation):
     family = _family(x, "group_norm")
-    return NotImplemented if family is None else family.group_norm(x, groups, weight, bias, eps)
+    return NotImplemented if family is None else family.group_norm(x, groups, weight, bias, eps, activation)
 
 
 @_group_norm.gradient
-def _(g, x, groups, weight, k, offset, rstd):
-    gx, gweight, gbias = kernels.find(g, "group_norm").group_norm_gradient(g, x, groups, weight, k, offset, rstd)
+def _(g, x, groups, weight, k, offset, rstd, slope, base, activation):
+    saved = k, offset, rstd, slope, base
+    family = kernels.find(g, "group_norm")
+    gx, gweight, gbias = family.group_norm_gradient(g, x, groups, weight, *saved, activation)
     return gx, None, gweight, gbias
 
 
 @_group_norm.definition
-def _(x, groups, weight, bias, eps):
-    return _affine(_normalised(x, groups, eps)[0], weight, bias)
+def _(x, groups, weight, bias, eps, activation):
+    y = _affine(_normalised(x, groups, eps)[0], weight, bias)
+    return y if activation is None else BEHIND[activation](y)
 
 
 def _check(name, x, *per_channel):
@@ -311,7 +315,7 @@ def instance_norm(
     )
     if count and (running_mean is not None or running_var is not None):
         _follow_all(running_mean, running_var, value(input), momentum)
-    return _group_norm(input, max(input.shape[1], 1), weight, bias, float(eps))
+    return _group_norm(input, max(input.shape[1], 1), weight, bias, float(eps), None)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
@@ -319,15 +323,30 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
 
     input (N, C, ...), C a multiple of num_groups; weight and bias (C,) or None.
     """
-    _check("group_norm", input, weight, bias)
-    channels = input.shape[1]
+    _check_groups("group_norm", input, num_groups, weight, bias)
+    return _group_norm(input, num_groups, weight, bias, float(eps), None)
+
+
+def group_norm_activation(input, num_groups, weight=None, bias=None, eps=1e-5, activation="silu"):
+    """An activation of the group norm, in the same passes: silu(group_norm(x)), as U-Nets have it.
+
+    activation: "relu", "gelu", "gelu_tanh", "silu" or "mish", else ArgumentError; the rest is as for `group_norm`. What
+    the norm gives is not kept for the gradient, which computes it again from x.
+    """
+    check_name("group_norm_activation", activation)
+    _check_groups("group_norm_activation", input, num_groups, weight, bias)
+    return _group_norm(input, num_groups, weight, bias, float(eps), activation)
+
+
+def _check_groups(name, x, groups, weight, bias):
+    _check(name, x, weight, bias)
+    channels = x.shape[1]
     expect(
-        num_groups > 0 and channels % num_groups == 0,
-        f"group_norm: the {channels} channels cannot be divided into {num_groups} equal groups",
-        input,
+        groups > 0 and channels % groups == 0,
+        f"{name}: the {channels} channels cannot be divided into {groups} equal groups",
+        x,
         error=ArgumentError,
     )
-    return _group_norm(input, num_groups, weight, bias, float(eps))
 
 
 # Lengths and angles

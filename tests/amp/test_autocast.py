@@ -35,6 +35,7 @@ LOW = {
     "dot": lambda x: minigen.dot(x[0], x[1]),
     "einsum": lambda x: minigen.einsum("ij,kj->ik", x, x),
     "linear": lambda x: F.linear(x, draw(3, 4), draw(3)),
+    "linear_activation": lambda x: F.linear_activation(x, draw(3, 4), draw(3)),
     "conv2d": lambda x: F.conv2d(x.reshape(1, 1, 4, 4), draw(2, 1, 3, 3), draw(2)),
     "conv_transpose1d": lambda x: F.conv_transpose1d(x.reshape(1, 4, 4), draw(4, 2, 3)),
     "attention": lambda x: F.scaled_dot_product_attention(*3 * [x.reshape(1, 1, 4, 4)], is_causal=True),
@@ -62,6 +63,7 @@ SINGLES = {
 INSIDE = {
     "layer_norm": lambda x: F.layer_norm(x, (4,), draw(4), draw(4)),
     "group_norm": lambda x: F.group_norm(x, 2, draw(4), draw(4)),
+    "group_norm_activation": lambda x: F.group_norm_activation(x, 2, draw(4), draw(4)),
     "batch_norm": lambda x: F.batch_norm(x, None, None, draw(4), draw(4), training=True),
     "rms_norm": lambda x: F.rms_norm(x, (4,), draw(4)),
     "batch_norm eval": lambda x: F.batch_norm(x, minigen.zeros(4), minigen.ones(4), draw(4), draw(4)),
@@ -212,6 +214,8 @@ def test_bfloat16_needs_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(DtypeError, match="pip install ml_dtypes"):
         amp.autocast("bfloat16")
+    with amp.autocast("float16"):  # which does without, definitions and blocks that are switched off included
+        assert F.gelu(draw(4, 4) @ draw(4, 4)).dtype == HALF
 
 
 # ---- gradients and weights ----

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("numba")
 from minigen.kernels.cpu import group_norm, norms
+from minigen.kernels.cpu.activations import GRADIENTS, VALUES
 
 random = np.random.default_rng(0)
 
@@ -32,13 +33,20 @@ def test_bits_do_not_depend_on_where_arrays_lie(width):
     y, first, second = np.zeros_like(x), np.zeros((2, 2, width), np.float32), np.zeros((2, 2, width), np.float32)
     calls = [
         (norms.sums_columns, [x, per[0], first, second], 3),
-        (norms.affine_columns, [x, *per[:3], y], 3),
+        (norms.affine_columns(norms.itself), [x, *per[:3], y], 3),
         (norms.gradient_sums_columns, [g, x, per[0], first, second], 3),
         (norms.gradient_affine_columns, [g, x, *per, y], 3),
         (norms.sums_rows, [rows[0], *per_row[:3]], 5),
-        (norms.affine_rows, [rows[0], *per_row[:3], y.reshape(12, width)], 5),
+        (norms.affine_rows(norms.itself), [rows[0], *per_row[:3], y.reshape(12, width)], 5),
         (norms.gradient_sums_rows, [rows[1], rows[0], *per_row[:3]], 5),
         (norms.gradient_affine_rows, [rows[1], rows[0], *per_row, y.reshape(12, width)], 5),
+    ]
+    slope = GRADIENTS["silu"]
+    calls += [
+        (norms.affine_columns(VALUES["silu"]), [x, *per[:3], y], 3),
+        (norms.affine_rows(VALUES["silu"]), [rows[0], *per_row[:3], y.reshape(12, width)], 5),
+        (norms.inner_gradient_columns(slope), [g, x, *per[:3], y, first, second], 3),
+        (norms.inner_gradient_rows(slope), [*rows[::-1], *per_row[:3], y.reshape(12, width), *draw(2, 12)], 5),
     ]
     for loop, arrays, step in calls:
         found = set()
@@ -49,15 +57,16 @@ def test_bits_do_not_depend_on_where_arrays_lie(width):
         assert len(found) == 1, loop
 
 
+@pytest.mark.parametrize("name", [None, "silu"])
 @pytest.mark.parametrize("shape, groups", [((5, 8, 3, 4), 2), ((4, 6, 50), 6), ((9, 40, 17), 5)])
-def test_sample_by_sample_is_the_same_as_all_at_once(shape, groups, monkeypatch):
+def test_sample_by_sample_is_the_same_as_all_at_once(shape, groups, name, monkeypatch):
     x, g = [np.moveaxis(draw(shape[0], *shape[2:], shape[1]), -1, 1) for _ in range(2)]
     weight, bias = draw(shape[1]), draw(shape[1])
     results = []
     for several in (1, 100):
         monkeypatch.setattr(group_norm, "SEVERAL", several)
-        y, k, offset, rstd = group_norm.group_norm(x, groups, weight, bias, 1e-5)
-        results.append([y, *group_norm.group_norm_gradient(g, x, groups, weight, k, offset, rstd)])
+        y, *saved = group_norm.group_norm(x, groups, weight, bias, 1e-5, name)
+        results.append([y, *group_norm.group_norm_gradient(g, x, groups, weight, *saved, name)])
         assert y.strides == x.strides
     for one, other in zip(*results):
         np.testing.assert_array_equal(one, other)
@@ -65,6 +74,8 @@ def test_sample_by_sample_is_the_same_as_all_at_once(shape, groups, monkeypatch)
     expected = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + 1e-5)
     per_channel = (1, -1, *[1] * (len(shape) - 2))
     expected = expected.reshape(shape) * weight.reshape(per_channel) + bias.reshape(per_channel)
+    if name is not None:
+        expected = expected / (1 + np.exp(-expected))
     np.testing.assert_allclose(results[0][0], expected, atol=2e-5)
 
 

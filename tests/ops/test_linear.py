@@ -36,6 +36,32 @@ def test_strided_operands():
     kernel_equals_definition(F.linear, np.broadcast_to(x.T[:1], (300, 90)), w.T, b[::2])
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "gelu_tanh", "silu", "mish"])
+def test_linear_and_an_activation(name):
+    alone = F.gelu if name == "gelu_tanh" else getattr(F, name)
+    settings = {"approximate": "tanh"} if name == "gelu_tanh" else {}
+    activated = lambda *given: F.linear_activation(*given, activation=name)
+    x, w, b = [Tensor(draw(*shape)) for shape in ((2, 3, 4), (5, 4), (5,))]
+    for given in [(x, w, b), (x, w), (x[0, 0], w, b), (x, w[0], b[0])]:
+        np.testing.assert_allclose(activated(*given).data, alone(F.linear(*given), **settings).data, atol=1e-12)
+    gradients_are_right(activated, draw(3, 4), draw(5, 4), draw(5))
+    gradients_are_right(activated, draw(3, 4), draw(5, 4))
+    for shape, out in [((5, 3), 4), ((300, 90), 70), ((0, 3), 4), ((4, 0), 5)]:
+        kernel_equals_definition(activated, draw(*shape), draw(out, shape[-1]), draw(out))
+    kernel_equals_definition(activated, draw(90, 300).T[::2, ::3], draw(90, 80).T[:, ::3], draw(160)[::2])
+    layer = minigen.nn.Linear(4, 5)
+    np.testing.assert_array_equal(layer(x.float(), name).data, activated(x.float(), layer.weight, layer.bias).data)
+
+
+def test_an_unknown_activation_and_shapes_that_do_not_fit():
+    with pytest.raises(errors.ArgumentError, match="linear_activation: activation is one of relu, gelu"):
+        F.linear_activation(Tensor(draw(3, 4)), Tensor(draw(5, 4)), activation="tanh")
+    with pytest.raises(errors.ShapeError, match="linear_activation: x"):
+        F.linear_activation(Tensor(draw(3, 4)), Tensor(draw(4, 5)))
+    with pytest.raises(errors.DtypeError, match="several types"):
+        F.linear_activation(Tensor(draw(3, 4)), Tensor(draw(5, 4).astype(np.float32)))
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [

@@ -127,11 +127,62 @@ def test_kernels_in_both_memory_orders(shape, memory):
             kernel_equals_definition(lambda x, w, b: F.instance_norm(x, None, None, w, b), x, w, b)
 
 
+BEHIND = ["relu", "gelu", "gelu_tanh", "silu", "mish"]
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_group_norm_and_an_activation_formula(name):
+    alone = F.gelu if name == "gelu_tanh" else getattr(F, name)
+    settings = {"approximate": "tanh"} if name == "gelu_tanh" else {}
+    x, w, b = [Tensor(a) for a in (normal(4, 6, 5), normal(6, seed=1), normal(6, seed=2))]
+    expected = alone(F.group_norm(x, 2, w, b, 0.1), **settings)
+    np.testing.assert_allclose(F.group_norm_activation(x, 2, w, b, 0.1, name).data, expected.data, atol=1e-12)
+    layer = minigen.nn.GroupNorm(2, 6)
+    same = F.group_norm_activation(x.float(), 2, layer.weight, layer.bias, layer.eps, name)
+    np.testing.assert_array_equal(layer(x.float(), name).data, same.data)
+
+
+@pytest.mark.parametrize("memory", [lambda x: x, channels_last], ids=["nchw", "channels last"])
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, SHAPES[0]) for name in BEHIND), *(("silu", shape) for shape in SHAPES[1:])]
+)
+def test_group_norm_and_an_activation_kernels(name, shape, memory):
+    """What a norm of very few numbers gives is steep in them; they are left to the float64 tests."""
+    x, c = memory(normal(*shape) + 1), shape[1]
+    w, b = normal(c, seed=1), normal(c, seed=2)
+    for groups in (1, 2, c):
+        if np.prod(shape[2:]) * c // groups > 2:
+            activated = lambda x, *given, g=groups: F.group_norm_activation(x, g, *given, activation=name)
+            kernel_equals_definition(activated, x, w, b)
+            kernel_equals_definition(activated, x)
+
+
+def test_group_norm_and_an_activation_of_strided_and_empty_input():
+    x = normal(4, 12, 10, 8)
+    for view in (x[:, ::2], x[:, :6, ::2, ::3], np.broadcast_to(x[:1, :6], (4, 6, 10, 8))):
+        kernel_equals_definition(lambda x: F.group_norm_activation(x, 3), view)
+    for shape in ((0, 6, 3), (4, 6, 0), (0, 6)):
+        assert F.group_norm_activation(Tensor(np.zeros(shape, np.float32)), 2).shape == shape
+
+
+@pytest.mark.kernels
+def test_what_the_norm_gives_is_not_kept():
+    """The activation's own op would keep it: as many numbers again as x has."""
+    x = Tensor(normal(8, 8, 32, 32).astype(np.float32), requires_grad=True)
+    kept = [a for saved in F.group_norm_activation(x, 4).node.saved for a in saved if isinstance(a, np.ndarray)]
+    assert any(a is x.data for a in kept) and sum(a.nbytes for a in kept if a is not x.data) < x.data.nbytes / 20
+
+
 @pytest.mark.kernels
 @pytest.mark.parametrize("memory", [lambda x: x, channels_last], ids=["nchw", "channels last"])
 def test_the_memory_order_stays(memory):
     x = Tensor(memory(normal(4, 8, 6, 5).astype(np.float32)), requires_grad=True)
-    for y in (F.group_norm(x, 4), F.batch_norm(x, None, None, training=True), F.instance_norm(x)):
+    for y in (
+        F.group_norm(x, 4),
+        F.group_norm_activation(x, 4),
+        F.batch_norm(x, None, None, training=True),
+        F.instance_norm(x),
+    ):
         assert y.data.strides == x.data.strides
         (g,) = minigen.autograd.grad(y.sum(), [x])
         assert g.data.strides == x.data.strides
@@ -153,6 +204,7 @@ def test_the_same_bits_on_any_threads():
         x = memory(normal(4, 8, 30, 20))
         same_bits_on_any_threads(lambda x, w, b: F.batch_norm(x, None, None, w, b, True), x, w, b)
         same_bits_on_any_threads(lambda x, w, b: F.group_norm(x, 2, w, b), x, w, b)
+        same_bits_on_any_threads(lambda x, w, b: F.group_norm_activation(x, 2, w, b), x, w, b)
     same_bits_on_any_threads(lambda x, w, b: F.layer_norm(x, 8, w, b), normal(4000, 8), w, b)
     same_bits_on_any_threads(lambda x, w: F.rms_norm(x, 8, w), normal(4000, 8), w)
 
@@ -208,6 +260,9 @@ def test_local_response_norm():
 def test_second_gradients():
     gradients_are_right(lambda x, w: F.layer_norm(x, (4,), w) ** 2, draw(3, 4), draw(4))
     gradients_are_right(lambda x: F.batch_norm(x, None, None, training=True) ** 2, draw(4, 3))
+    for name in BEHIND:
+        activated = lambda x, *given, name=name: F.group_norm_activation(x, 2, *given, activation=name)
+        gradients_are_right(activated, draw(2, 4, 3), draw(4), draw(4))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +278,12 @@ def test_second_gradients():
         (lambda x: F.batch_norm(x, None, None, Tensor(draw(2)), training=True), errors.ShapeError, "3 channels"),
         (lambda x: F.batch_norm(x[0], None, None, training=True), errors.ShapeError, "N, C"),
         (lambda x: F.group_norm(x, 2), errors.ArgumentError, "equal groups"),
+        (lambda x: F.group_norm_activation(x, 2), errors.ArgumentError, "group_norm_activation: .*equal groups"),
+        (
+            lambda x: F.group_norm_activation(x, 1, activation="selu"),
+            errors.ArgumentError,
+            "is one of relu, gelu",
+        ),
         (lambda x: F.instance_norm(x[:, :, None]), errors.ShapeError, "more than one"),
         (lambda x: F.cosine_similarity(x, x[:, :2]), errors.ShapeError, "broadcast"),
         (lambda x: F.local_response_norm(x, 2), errors.ShapeError, "N, C"),

@@ -25,6 +25,7 @@ from ...ops.joining import cat
 from ...tensor import Tensor, value
 
 ACTIVATIONS = {"silu": F.silu, "swish": F.silu, "gelu": F.gelu, "relu": F.relu, "mish": F.mish}
+BEHIND = {name: "silu" if name == "swish" else name for name in ACTIVATIONS}  # as norms call what they apply themselves
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,18 @@ class ResBlock(nn.Module):
             self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x, time, size=None):
-        act = ACTIVATIONS[self.style.activation]
-        h = act(self.norm1(x))
+        act, behind = ACTIVATIONS[self.style.activation], BEHIND[self.style.activation]
+        h = self.norm1(x, behind)
         if self.resample is not None:
             x, h = [_doubled(y, size) if self.resample == "up" else F.avg_pool2d(y, 2) for y in (x, h)]
         h = self.conv1(h)
         time = self.time_emb_proj(act(time) if self.style.time_activated else time)[:, :, None, None]
         if self.style.scale_shift:
             scale, shift = time.chunk(2, 1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = act(self.norm2(h) * (1 + scale) + shift)
         else:
-            h = self.norm2(h + time)
-        h = self.conv2(self.dropout(act(h)))
+            h = self.norm2(h + time, behind)
+        h = self.conv2(self.dropout(h))
         if "conv_shortcut" in vars(self):
             x = self.conv_shortcut(x)
         return x + h if self.style.divisor == 1 else (x + h) / self.style.divisor

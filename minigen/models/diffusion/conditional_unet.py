@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ... import nn
 from ...errors import ArgumentError, CheckpointError, ShapeError, expect
 from ...tensor import Tensor, value
-from .blocks import ACTIVATIONS, FourierFeatures, MidBlock, Style, TimeEmbedding
+from .blocks import ACTIVATIONS, BEHIND, FourierFeatures, MidBlock, Style, TimeEmbedding
 from .transformer2d import Transformer2d
 from .unet import UNet, UNetConfig, block_types, per_size, published_shape, shared_from, shared_to
 
@@ -79,7 +79,7 @@ class ConditionalUNet(UNet):
         if last != 3:
             out = nn.Conv2d(self.config.channels[0], self.config.out_channels, last, padding=(last - 1) // 2)
             self.conv_out = self.config.style.last(out)
-        self.last_activation = ACTIVATIONS[self.config.activation]
+        self.last_activation = BEHIND[self.config.activation]
         if self.config.text_size is not None:
             self.encoder_hid_proj = nn.Linear(self.config.text_size, self.config.context_size[0])
 

@@ -16,7 +16,6 @@ import numpy as np
 from ... import nn
 from ...device import device_of, xp
 from ...errors import ArgumentError, CheckpointError, ShapeError, expect
-from ...nn import functional as F
 from ...nn.weight_map import WeightMap
 from ...published import Pretrained
 from ...tensor import Tensor, value
@@ -143,7 +142,7 @@ class UNet(Pretrained, nn.Module):
         self._embed_class(config, features)
         self._build(config)
         self.conv_norm_out = config.style.norm(config.channels[0])
-        self.last_activation = F.silu
+        self.last_activation = "silu"
         self.conv_out = config.style.last(nn.Conv2d(config.channels[0], config.out_channels, 3, padding=1))
 
     def _embed_time(self, config):
@@ -225,7 +224,7 @@ class UNet(Pretrained, nn.Module):
             x = self.mid_block(x, time, context, mask)
         for block in self.up_blocks:
             x = block(x, left, time, context, mask)
-        return self.conv_out(self.last_activation(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out(x, self.last_activation))
 
     def embedded(self, x, t, labels):
         """t and the labels as one vector for each sample: (N, time_size)."""

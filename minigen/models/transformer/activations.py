@@ -17,3 +17,6 @@ ACTIVATIONS = {
     "tanh": tanh,
     "sigmoid": sigmoid,
 }
+# of these, those that a linear layer applies in the same pass, by the name that it gives them
+BEHIND = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh", "swish": "silu"}
+BEHIND |= {name: name for name in ("gelu", "relu", "silu", "mish")}

@@ -28,7 +28,7 @@ from ...nn.weight_map import WeightMap, transposed
 from ...ops.attention import attention_decode
 from ...published import Pretrained
 from ...tensor import Tensor, value, wrap
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, BEHIND
 from .causal import Reading, attention_weights, padded_places
 from .static_cache import StaticReading, StaticState
 
@@ -210,10 +210,12 @@ class FeedForward(nn.Module):
         inner = config.n_inner or 4 * config.n_embd
         self.c_fc, self.c_proj = nn.Linear(config.n_embd, inner), nn.Linear(inner, config.n_embd)
         self.activation = ACTIVATIONS[config.activation_function]
+        self.behind = BEHIND.get(config.activation_function)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
     def forward(self, x):
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))))
+        h = self.activation(self.c_fc(x)) if self.behind is None else self.c_fc(x, self.behind)
+        return self.dropout(self.c_proj(h))
 
 
 class Block(nn.Module):
