@@ -56,7 +56,7 @@ def gradient_function(function, inputs, grad_outputs=None, seed=0):
     outputs = _outputs(function(*inputs))
     if grad_outputs is None:
         random = np.random.default_rng(seed)
-        grad_outputs = [Tensor(random.standard_normal(y.shape).astype(y.dtype), requires_grad=True) for y in outputs]
+        grad_outputs = [Tensor(_like(random.standard_normal(y.shape), y), requires_grad=True) for y in outputs]
     wanted = [i for i, x in enumerate(inputs) if _is_checked(x)]
 
     def gradient(*arguments):

@@ -58,6 +58,16 @@ def owner(array):
     return array
 
 
+def repeats(array):
+    """Whether one number of its memory is seen at many places, as `expand` makes it."""
+    return any([step == 0 and n > 1 for step, n in zip(array.strides, array.shape)])
+
+
+def is_writable(array):
+    """Whether numbers may be written into it: CuPy's arrays always say so."""
+    return getattr(array.flags, "writeable", True) and not repeats(array)
+
+
 def wrote(array):
     """Note that `array`'s memory was written in place: a node that saved it before can no longer go backward."""
     import weakref

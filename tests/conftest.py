@@ -2,15 +2,25 @@
 
 import importlib.util
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 import minigen
 from minigen.autograd import modes
 
+sys.path.append(str(Path(__file__).with_name("gpu")))  # which has the stand-in for CuPy
+import standin
+
+CARD = {"kernels", "capture"}  # folders whose tests marked gpu need a card, where others run on the stand-in for CuPy
+
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--standin", action="store_true", help="run the tests with their tensors on the stand-in for CuPy (tests/gpu)"
+    )
     parser.addoption("--cases", default=None, help="a folder of parity cases to run instead of the bundled ones")
 
 
@@ -20,14 +30,38 @@ def pytest_collection_modifyitems(config, items):
         reasons["slow"] = "takes minutes: run with --slow"
     if not minigen.kernels.enabled():
         reasons["kernels"] = "is about kernels, and they are off"
-    if not minigen.cuda_available():
-        reasons["gpu"] = "needs a CUDA GPU and CuPy"
     if importlib.util.find_spec("torch") is None:
         reasons["torch"] = "needs PyTorch: pip install torch"
+    card = minigen.cuda_available()
     for item in items:
+        on_gpu = item.get_closest_marker("gpu") is not None  # not `in item.keywords`, which name the folder gpu, too
+        chosen = on_gpu or "device" in getattr(getattr(item, "callspec", None), "params", ())
+        if config.getoption("--standin") and not chosen and "gpu" not in item.path.parts:
+            item.fixturenames.insert(0, "on_the_standin")
+        if not card and on_gpu:
+            if CARD & {*item.path.parts}:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU and CuPy"))
+            else:
+                item.fixturenames.insert(0, "instead_of_a_card")
         for mark, reason in reasons.items():
             if mark in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def instead_of_a_card():
+    """What a test marked gpu gets where there is no GPU: the stand-in for CuPy, kernels off."""
+    with standin.installed() as cupy:
+        yield cupy
+
+
+@pytest.fixture
+def on_the_standin():
+    """What --standin gives the other tests: what they put into tensors lies on the stand-in's device."""
+    from standin.transplant import transplanted
+
+    with standin.installed(), transplanted():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ when the forward answers NotImplemented (no kernel for this array), and differen
 """
 
 from ..device import xp
-from ..errors import ArgumentError, DtypeError, GradientError, ShapeError
+from ..errors import ArgumentError, DeviceError, DtypeError, GradientError, ShapeError
 from ..tensor import Tensor, value, wrap
 from . import modes
 from .graph import Node
@@ -141,6 +141,11 @@ def _root_gradient(tensor, gradient, name, create_graph=False):
     if g.shape != tensor.shape:
         raise ShapeError(
             f"{name}: the gradient given has shape {g.shape}, the tensor {tensor.shape}\n  they must be equal"
+        )
+    if g.device != tensor.device:
+        raise DeviceError(
+            f"{name}: the gradient given is on {g.device}, the tensor on {tensor.device}\n"
+            f'  write g.to("{tensor.device}")'
         )
     if g.dtype != tensor.dtype:  # a rule, and its kernel, counts on the type of its output
         g = g.to(tensor.dtype)

@@ -8,9 +8,10 @@ import traceback
 import numpy as np
 
 from .. import kernels
-from ..device import FLOATS, is_array
+from ..device import FLOATS, device_of, is_array
 from ..errors import (
     ArgumentError,
+    DeviceError,
     DimError,
     DtypeError,
     MinigenError,
@@ -25,6 +26,7 @@ from . import modes
 from .anomaly import check_forward
 from .bfloat16 import kept, watch, widened
 from .graph import edge, new_node, reconnect
+from .order import in_order
 from .promotion import promote
 
 FAULTS = ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError  # of NumPy, and of Python
@@ -241,6 +243,9 @@ class Op:
         shown = ", ".join(describe(x) for x in arrays)
         if isinstance(fault, MemoryError):
             return out_of_memory(self.name, shown, fault)
+        if len({device_of(x) for x in arrays if is_array(x)}) > 1:
+            where = ", ".join(f"{describe(x)} on {device_of(x)}" if is_array(x) else describe(x) for x in arrays)
+            return DeviceError(f'{self.name}: {where}\n  all must be on one device: write x.to("cuda"), or x.cpu()')
         if "broadcast" in str(fault):
             return ShapeError(
                 f"{self.name}: {shown} do not broadcast\n"
@@ -329,10 +334,13 @@ class Binary(Op):
             a, b = mode.autocast.arguments(self, (a, b))
         x = a.data if (tensor_a := type(a) is Tensor or isinstance(a, Tensor)) else a
         y = b.data if (tensor_b := type(b) is Tensor or isinstance(b, Tensor)) else b
+        forward = self.forward
         if type(x) is not ndarray or type(y) is not ndarray or x.dtype is not y.dtype:
             x, y = self._agree((x, y))
+            if type(x) is not ndarray and type(y) is not ndarray and (is_array(x) or is_array(y)):  # on the GPU
+                forward = functools.partial(in_order, forward)
         try:
-            out = self.forward(x, y)
+            out = forward(x, y)
         except FAULTS as fault:
             raise self._explained(fault, (x, y)) from None
         if watched and modes.bfloat16:

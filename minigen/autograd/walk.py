@@ -4,6 +4,8 @@ import heapq
 import operator
 import sys
 
+from numpy import ndarray
+
 from ..device import xp
 from ..errors import GradientError
 from ..tensor import Tensor, clock, value, wrap
@@ -11,6 +13,7 @@ from . import modes
 from .anomaly import check_backward
 from .graph import Node, alias, check_unwritten, edge
 from .modes import Recording, enable_grad
+from .order import in_order
 
 
 class Walk:
@@ -264,7 +267,7 @@ def accumulate(leaf, g):
 
 def _plus(a, b):
     if modes.tape_here() is None or isinstance(a, Tensor) or isinstance(b, Tensor):
-        return a + b
+        return a + b if type(a) is ndarray or isinstance(a, Tensor) else in_order(operator.add, a, b)
     return modes.tape.perform(operator.add, a, b)
 
 

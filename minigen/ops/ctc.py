@@ -160,9 +160,10 @@ def _(log_probs, targets, input_lengths, target_lengths, blank):
 
 def _padded(targets, lengths, lib):
     """Targets one after another (their summed length,) as rows (N, longest)."""
-    rows = lib.zeros((len(lengths), max(int(lengths.max(initial=0)), 1)), np.int64)
+    lengths = lengths.tolist()
+    rows = lib.zeros((len(lengths), max([1, *lengths])), np.int64)
     start = 0
-    for i, n in enumerate(lengths.tolist()):
+    for i, n in enumerate(lengths):
         rows[i, :n] = targets[start : start + n]
         start += n
     return rows

@@ -7,6 +7,7 @@ from ..autograd import action, op
 from ..device import xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import Tensor, value, wrote
+from .at import combine_at
 
 __all__ = ["embedding"]
 
@@ -37,7 +38,7 @@ def _add_rows(g, index, rows, padding_idx, by_freq):
     if lib is np:
         np.add.at(table, index, g)
     else:
-        lib.add.at(table, index.reshape(-1), g.reshape(-1, g.shape[-1]))
+        combine_at("add", table, index.reshape(-1), g.reshape(-1, g.shape[-1]))
     if padding_idx is not None:
         table[padding_idx] = 0
     return table

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import action, op
-from ..device import FLOATS, xp
+from ..device import FLOATS, device_of, to_device, xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import value
 from .activations import floating
@@ -69,7 +69,7 @@ def _targets(name, x, target, ignore_index):
         x,
         target,
     )
-    target = target.reshape(-1).astype(np.int64, copy=False)
+    target = to_device(target, device_of(value(x))).reshape(-1).astype(np.int64, copy=False)
     if target.size and type(target) is np.ndarray:
         low, high = int(target.min()), int(target.max())
         if low < 0 or high >= classes:

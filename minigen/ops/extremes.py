@@ -94,7 +94,8 @@ def argmin(x, dim=None, keepdim=False):
 def _one_dim(name, x, dim):
     if dim is not None:
         dim = check_dim(name, dim, x.ndim)
-    _nonempty(name, x, None if dim is None or x.ndim == 0 else (dim,))
+    dim = None if x.ndim == 0 else dim  # of one number; CuPy knows no dimension 0 of it
+    _nonempty(name, x, None if dim is None else (dim,))
     return dim
 
 

@@ -14,7 +14,7 @@ from .. import random
 from ..autograd import action, is_grad_enabled
 from ..device import device_of, to_device, xp
 from ..errors import ArgumentError, DtypeError, GradientError, ShapeError, describe, expect
-from ..tensor import Tensor, value, wrote
+from ..tensor import Tensor, is_writable, repeats, value, wrote
 from . import arithmetic, creation, elementary, rounding, scatter
 
 
@@ -50,9 +50,8 @@ def _write(name, x, new):
         raise ShapeError(f"{name}: a result of shape {new.shape} does not fit into x {describe(x)}")
     if new.dtype != array.dtype:
         raise DtypeError(f"{name}: a result of {new.dtype} does not fit into x {describe(x)}\n  write x = x.to(...)")
-    stretched = any([step == 0 and n > 1 for step, n in zip(array.strides, array.shape)])
-    if stretched or not getattr(array.flags, "writeable", True):  # CuPy's arrays always are
-        why = "shows one number at many places" if stretched else "stands in memory that is read-only"
+    if not is_writable(array):
+        why = "shows one number at many places" if repeats(array) else "stands in memory that is read-only"
         raise ArgumentError(f"{name}: x {describe(x)} {why}\n  write x = x.clone() first")
     array[...] = new
     wrote(array)

@@ -23,6 +23,7 @@ from ..tensor import value as array
 from .activations import relu
 from .along import Mix, mix
 from .arithmetic import abs, sign
+from .at import combine_at
 from .windows import Window, batched, per_dim, taps, unbatched, window_count
 
 
@@ -190,7 +191,8 @@ def _put(y, places, size, pooled=None):
         return family.put(y, places, size, pooled)
     planes, each = math.prod(y.shape[:2]), math.prod(y.shape[2:])
     x = xp(y).zeros((planes, math.prod(size)), y.dtype)
-    xp(y).add.at(x, (xp(y).arange(planes)[:, None], places.reshape(planes, each)), y.reshape(planes, each))
+    index = xp(y).arange(planes)[:, None], places.reshape(planes, each)
+    combine_at("add", x, index, y.reshape(planes, each))
     return x.reshape(*y.shape[:2], *size)
 
 

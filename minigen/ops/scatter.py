@@ -10,6 +10,7 @@ from ..autograd import check_dim, op
 from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
 from ..tensor import Tensor, value
+from .at import combine_at
 from .indexing import _normalise, _pick, _put_add
 from .picking import along, check_fits, check_mask, check_range, places, vector
 from .shape import _expand, _reshape, broadcast_tensors
@@ -42,7 +43,7 @@ def masked_fill(x, mask, value):
 
     Raises DtypeError for a mask that is not made of booleans.
     """
-    mask = check_mask("masked_fill", mask)
+    mask = check_mask("masked_fill", mask, x)
     fill = _number("masked_fill", value, x)
     try:
         return _masked_fill(x, mask, fill)
@@ -66,7 +67,7 @@ def _number(name, fill, x):
 
 def masked_scatter(x, mask, source):
     """A copy of x with the elements of `source`, in order, where `mask` is True."""
-    x, mask = broadcast_tensors(x, check_mask("masked_scatter", mask))
+    x, mask = broadcast_tensors(x, check_mask("masked_scatter", mask, x))
     mask = value(mask)
     expect(x.dtype == source.dtype, "masked_scatter: x and source must be of one type", x, source, error=DtypeError)
     count = int(mask.sum())
@@ -147,20 +148,22 @@ def scatter_reduce(x, dim, index, src, reduce, include_self=True):
         return total
     lib = xp(value(x))
     count = lib.zeros(x.shape, x.dtype)
-    lib.add.at(count, index, 1)
+    combine_at("add", count, index, 1)
     count = count + 1 if include_self else lib.maximum(count, 1)
-    return total / count if x.dtype.kind in FLOATS else value(total) // count.astype(x.dtype)
+    if x.dtype.kind in FLOATS:
+        return total / count
+    whole = value(total) // count.astype(x.dtype)
+    return Tensor(whole) if isinstance(x, Tensor) else whole
 
 
 @op
 def _extreme(x, src, index, largest, include_self):
-    lib = xp(x)
     y = x.copy()
     if not include_self:
         lowest = -np.inf if x.dtype.kind in FLOATS else np.iinfo(x.dtype).min
         highest = np.inf if x.dtype.kind in FLOATS else np.iinfo(x.dtype).max
         y[index] = lowest if largest else highest
-    (lib.maximum if largest else lib.minimum).at(y, index, src)
+    combine_at("maximum" if largest else "minimum", y, index, src)
     return y
 
 
@@ -173,7 +176,7 @@ def _(g, y, x, src, index, include_self):
         mine[index] = 0
     theirs = (src == y[index]).astype(x.dtype)
     count = mine.copy()
-    lib.add.at(count, index, theirs)
+    combine_at("add", count, index, theirs)
     share = g / lib.maximum(count, 1)
     return share * mine, _pick(share, index) * theirs
 
@@ -181,7 +184,7 @@ def _(g, y, x, src, index, include_self):
 @op
 def _product(x, src, index):
     y = x.copy()
-    xp(x).multiply.at(y, index, src)
+    combine_at("multiply", y, index, src)
     return y
 
 

@@ -77,6 +77,11 @@ def _error_function(x, complement):
     return y
 
 
+def _in_type(function, x):
+    """function(x) in the type of x: CuPy's special functions answer float16 in float64."""
+    return function(x).astype(x.dtype, copy=False)
+
+
 @op
 def erf(x):
     """The integral of 2 / sqrt(pi) e^(-t^2) over t from 0 to x, elementwise."""
@@ -84,7 +89,7 @@ def erf(x):
         return _error_function(x, complement=False)
     from cupyx.scipy.special import erf as on_gpu
 
-    return on_gpu(floating(x))
+    return _in_type(on_gpu, floating(x))
 
 
 erf.gradient(x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
@@ -97,7 +102,7 @@ def erfc(x):
         return _error_function(x, complement=True)
     from cupyx.scipy.special import erfc as on_gpu
 
-    return on_gpu(floating(x))
+    return _in_type(on_gpu, floating(x))
 
 
 erfc.gradient(x=lambda g, x: g * (-2 / math.sqrt(math.pi) * exp(-x * x)))

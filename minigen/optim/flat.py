@@ -225,7 +225,7 @@ class Stretch:
 
     def number(self, x):
         """x, computed from arrays, as a Python number, or as it is where the host must not read it."""
-        return x if self.on_device else float(x)
+        return x if self.on_device or type(x).__module__.startswith("cupy") else float(x)
 
     def product(self, name, factor):
         """The number `name`, 1 at first, times `factor`: in float32, as PyTorch keeps it."""

@@ -36,7 +36,7 @@ def check(name, limit):
 def temperature(logits, t):
     """Logits divided by t: below 1 the likely becomes likelier, above 1 all become alike (Ackley et al. 1985)."""
     expect(t > 0, "temperature: t must be above 0; greedy decoding takes the largest logit", t, error=ArgumentError)
-    return logits / np.asarray(t, logits.dtype)
+    return logits / logits.dtype.type(t)
 
 
 def top_k(logits, k):
@@ -111,7 +111,7 @@ def repetition_penalty(logits, ids, penalty):
     if family is not None:
         return family.repetition_penalty(logits, ids, penalty)
     then = lib.take_along_axis(logits, ids, -1)
-    penalty = np.asarray(penalty, logits.dtype)
+    penalty = logits.dtype.type(penalty)
     out = logits.copy()
     out[lib.arange(len(ids))[:, None], ids] = lib.where(then < 0, then * penalty, then / penalty)
     return out
@@ -150,7 +150,7 @@ def at_length(logits, ids, length, symbol):
 
 
 def _without(logits, drop):
-    return xp(logits).where(drop, np.asarray(-np.inf, logits.dtype), logits)
+    return xp(logits).where(drop, logits.dtype.type(-np.inf), logits)
 
 
 def _at_least(logits, threshold):
