@@ -15,6 +15,7 @@ from ..device import FLOATS, device_of, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, expect
 from ..tensor import value as array
 from ..tensor import wrap
+from .arithmetic import where
 from .elementary import exp
 from .rearranging import repeat_interleave
 from .reduction import sum
@@ -127,6 +128,8 @@ def _(query, key, value, length, scale):
     lib = xp(array(query))
     seen = lib.arange(key.shape[2]) < array(length)[:, None, None, None]
     mask = lib.where(seen, 0.0, -np.inf).astype(query.dtype)
+    there = seen.swapaxes(2, 3)
+    key, value = where(there, key, 0.0), where(there, value, 0.0)  # nobody knows what stands in places not yet written
     return _attention(query, key, value, wrap(mask), None, scale, False)
 
 

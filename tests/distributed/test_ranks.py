@@ -49,7 +49,9 @@ SAID = {
 @pytest.mark.parametrize(("how", "said"), SAID.items())
 def test_it_says_who_it_was(how, said, tmp_path):
     code, _, errors, seconds = ranks.run(2, tmp_path, how)
-    assert code != 0 and said in errors and seconds < 30  # 5 s where the machine is free: see faults
+    assert code != 0 and seconds < 30  # 5 s where the machine is free: see faults
+    # Messages of unequal length are an error to MPI, which says so, or (one time in four, Open MPI 5) ends by a fault.
+    assert said in errors or (how == "stray" and "Segmentation fault" in errors)
 
 
 def test_a_recipe_trained_by_two_processes(tmp_path):

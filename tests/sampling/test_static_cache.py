@@ -294,6 +294,7 @@ def test_beams_do_not_depend_on_the_cache(kind):
         close(found[0][1], found[1][1], 1e-5)
 
 
+@pytest.mark.kernels
 def test_a_text_may_end_before_the_places_do():
     """Room for more symbols than the model has places: it is refused where they are used up, and not before."""
     model = small(n_positions=8)
@@ -432,6 +433,7 @@ def test_a_replayed_step_writes_what_an_ordinary_one_does(replayed, options):
     assert len(replayed) == 1
 
 
+@pytest.mark.kernels
 def test_on_the_cpu_the_step_is_replayed_too(monkeypatch):
     """Two steps are written down as they run; after that nobody calls the model, but for a check now and then."""
     model, calls = small(n_positions=1100), []
@@ -454,6 +456,7 @@ def test_a_step_that_others_take_part_in_is_not_captured(replayed):
     assert not replayed
 
 
+@pytest.mark.kernels
 def test_masked_scores_are_not_replayed_on_the_cpu():
     with minigen.no_grad():
         for kind, replays in (("gpt2", True), ("gpt3", False)):
