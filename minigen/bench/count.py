@@ -67,10 +67,11 @@ COUNTED = [
 
 
 class Operations:
-    """`total`: additions and multiplications so far."""
+    """total   additions and multiplications so far"""
 
     def __init__(self):
         self.total = 0
+        self.inside = False  # an op that is counted already: its definition may be made of others
 
 
 @contextmanager
@@ -94,10 +95,14 @@ def _counted(kind, formula, operands, found):
         def __call__(self, *args, **kwargs):
             full = self._bind(args, dict(kwargs)) if kwargs or len(args) != self.arity else args
             tensors = [x for x in full if isinstance(x, Tensor)]
-            if tensors:
+            if tensors and not found.inside:
                 wanted = [x.requires_grad for x in (full[:operands] if operands else tensors) if isinstance(x, Tensor)]
                 back = sum(wanted) if operands else 2 * any(wanted)
                 found.total += 2 * formula(*full) * (1 + back * is_grad_enabled())
-            return super().__call__(*args, **kwargs)
+            before, found.inside = found.inside, True
+            try:
+                return super().__call__(*args, **kwargs)
+            finally:
+                found.inside = before
 
     return Counted

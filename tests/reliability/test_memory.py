@@ -50,6 +50,7 @@ def test_what_has_no_room_says_how_large_it_is(call):
     assert minigen.ones(3).sum().item() == 3
 
 
+@pytest.mark.kernels  # without them NumPy multiplies, and OpenBLAS ends the process where it finds no memory
 def test_running_out_in_the_middle_of_a_step():
     finding = memory.exhaustion(3)
     assert finding.passed is not False, finding.text
