@@ -17,7 +17,7 @@ CaptureError where the program has changed: give what changes as an argument, as
 import operator
 import warnings
 
-from .. import random
+from .. import kernels, random
 from ..autograd import modes, no_grad
 from ..autograd.tape import Constant, Group, Outside, Slot, Tape, group
 from ..device import is_array
@@ -117,8 +117,11 @@ def returned(tape, result):
 
 
 def signature(arguments):
-    """The arrays in the arguments, in order, and a key of their shapes and types and of everything else."""
-    arrays, key = [], []
+    """The arrays in the arguments, in order, and a key of their shapes and types, of everything else, and of the blocks
+    that the call stands in: no_grad, autocast, kernels.disabled.
+    """
+    region = modes.mode.autocast
+    arrays, key = [], [modes.mode.recording, kernels.enabled(), None if region is None else str(region.dtype)]
 
     def visit(x):
         if isinstance(x, Tensor):

@@ -1,5 +1,6 @@
 """Capture on the CPU: a replay gives the numbers of the step to the last bit, or says why it cannot."""
 
+import contextlib
 import random as python_random
 import warnings
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen import nn, optim
+from minigen import amp, nn, optim
 from minigen.capture import replay
 from minigen.capture.replay import Program, Replay
 from minigen.errors import CaptureError
@@ -216,6 +217,19 @@ def test_another_shape_is_another_program():
         x = minigen.randn(n, 3)
         assert run(x).item() == model(x).sum().item()
     assert len(run.programs) == 2
+
+
+def test_the_blocks_around_a_call_are_part_of_it():
+    """A replay in float16, or by kernels, must not stand for a call outside of that block."""
+    model = nn.Linear(3, 2)
+    run = Replay(lambda x: model(x), strict=True)
+    blocks = [contextlib.nullcontext, lambda: amp.autocast("cpu", "float16"), minigen.kernels.disabled, minigen.no_grad]
+    for _ in range(3):
+        for block in blocks:
+            with block():
+                found, want = run(X), model(X)
+                assert found.dtype == want.dtype and bits(found) == bits(want)
+    assert len(run.programs) == (len(blocks) if minigen.kernels.enabled() else len(blocks) - 1)
 
 
 def test_nothing_is_kept_of_the_last_step():

@@ -7,22 +7,30 @@ from . import SEED, adam, plain, training, weights_into
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, SYMBOLS = 16, 128, 128, 4, 4, 65
 
 
-def build(library, captured=plain):
+def layer(library, width, heads):
+    """The class of a layer of GPT-2, for any width and number of heads."""
     nn, F = library.nn, library.nn.functional
 
     class Block(nn.Module):
         def __init__(self):
             super().__init__()
-            self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-            self.qkv, self.project = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-            self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
         def forward(self, x):
             B, T, D = x.shape
-            q, k, v = self.qkv(self.norm1(x)).view(B, T, 3, HEADS, D // HEADS).permute(2, 0, 3, 1, 4)
+            q, k, v = self.qkv(self.norm1(x)).reshape(B, T, 3, heads, D // heads).permute(2, 0, 3, 1, 4)
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.project(mixed.transpose(1, 2).reshape(B, T, D))
             return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+    return Block
+
+
+def build(library, captured=plain):
+    nn, F = library.nn, library.nn.functional
+    Block = layer(library, WIDTH, HEADS)
 
     class GPT(nn.Module):
         def __init__(self):

@@ -7,25 +7,13 @@ rates of Brown et al. 2020.
 import numpy as np
 
 from . import SEED
+from .gpt import layer
 from .setting import training
 
 
 def on_gpu(setting, layers=12, heads=12, width=768, symbols=50304, context=1024, batch=8):
     nn, F = setting.library.nn, setting.library.nn.functional
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-            self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-        def forward(self, x):
-            B, T, D = x.shape
-            q, k, v = self.qkv(self.norm1(x)).reshape(B, T, 3, heads, D // heads).permute(2, 0, 3, 1, 4)
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.project(mixed.transpose(1, 2).reshape(B, T, D))
-            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+    Block = layer(setting.library, width, heads)
 
     class GPT(nn.Module):
         def __init__(self):
