@@ -184,6 +184,11 @@ def _picture_norm(library, n, channels, side, normalise):
 for _name, _function in {
     "batch_norm": lambda F, x, w, b: F.batch_norm(x, None, None, w, b, training=True),
     "group_norm": lambda F, x, w, b: F.group_norm(x, 8, w, b),
+    "group_norm, silu": lambda F, x, w, b: (
+        F.group_norm_activation(x, 8, w, b)  # minigen's, in one pass
+        if hasattr(F, "group_norm_activation")
+        else F.silu(F.group_norm(x, 8, w, b))
+    ),
     "instance_norm": lambda F, x, w, b: F.instance_norm(x, weight=w, bias=b),
 }.items():
     case("norms", (16, 64, 32), (2, 8, 8), _name)(functools.partial(_picture_norm, normalise=_function))

@@ -232,6 +232,14 @@ def test_the_blocks_around_a_call_are_part_of_it():
     assert len(run.programs) == (len(blocks) if minigen.kernels.enabled() else len(blocks) - 1)
 
 
+def test_a_nan_is_hunted_in_the_step_itself():
+    run = Replay(lambda x: x.log().sum(), strict=True)
+    for _ in range(3):
+        run(X)
+    with minigen.detect_anomaly(), pytest.raises(minigen.errors.NonFiniteError, match="log"):
+        run(-X)
+
+
 def test_nothing_is_kept_of_the_last_step():
     minigen.manual_seed(0)
     model = nn.Linear(300, 300)
