@@ -5,6 +5,8 @@ tensor can be dropped as soon as nobody looks at it. The methods that compute (`
 functions of `minigen.ops`, put here by one list: `ops/methods.py`.
 """
 
+import operator
+
 import numpy as np
 
 from .device import FLOATS, device_of, is_array, library, to_device, xp
@@ -39,12 +41,13 @@ def use_bfloat16():
 class Clock:
     """Counts nodes and in-place writes on one scale, so that a write can be seen to be later than a node."""
 
-    __slots__ = ("last_write", "now", "reader", "writes")
+    __slots__ = ("gradients", "last_write", "now", "reader", "writes")
 
     def __init__(self):
         self.now = 0
         self.last_write = 0
         self.reader = None  # called with "item()" or its like before numbers leave a tensor: a capture must know
+        self.gradients = None  # .arrives(leaf) before a gradient is added to a leaf's, .is_set(tensor, g) at x.grad = g
         self.writes = {}  # id of the memory that was written -> (when, a weak reference that keeps the id true)
 
 
@@ -96,7 +99,7 @@ class Tensor:
     Build one with `minigen.tensor(...)`, `minigen.zeros(...)` and their kin. `Tensor(array)` wraps without a copy.
     """
 
-    __slots__ = ("__weakref__", "buffer", "data", "grad", "hooks", "node", "requires_grad", "slot")
+    __slots__ = ("__weakref__", "_grad", "buffer", "data", "hooks", "node", "requires_grad", "slot")
     __array_ufunc__ = None  # so that `array * tensor` asks the tensor
     __array_priority__ = 100
 
@@ -114,11 +117,18 @@ class Tensor:
             use_bfloat16()
         self.data = data
         self.requires_grad = requires_grad
-        self.grad = None
+        self._grad = None
         self.node = None
         self.slot = None
         self.hooks = None
         self.buffer = None  # where an optimiser wants the gradient: a view of its flat buffer
+
+    def _set_grad(self, g):
+        if clock.gradients is not None:
+            clock.gradients.is_set(self, g)
+        self._grad = g
+
+    grad = property(operator.attrgetter("_grad"), _set_grad)
 
     # What it is
 
@@ -312,7 +322,7 @@ def wrap(data, node=None, slot=None):
     tensor.node = node
     tensor.slot = slot
     tensor.requires_grad = node is not None
-    tensor.grad = tensor.hooks = tensor.buffer = None
+    tensor._grad = tensor.hooks = tensor.buffer = None
     return tensor
 
 

@@ -1,6 +1,6 @@
 """Whether ops record, for this thread: `no_grad`, `enable_grad`; in what types of number they compute: `amp.autocast`;
 whether NaNs are hunted: `detect_anomaly`; who watches gradients arrive at the leaves; and whether a step is written
-down to be run again: `tape`."""
+down to be run again: `tape`, and which modules it calls: `called`."""
 
 import contextlib
 import threading
@@ -15,6 +15,7 @@ mode = Mode()
 anomaly = False  # read by every op, so for all threads at once
 watcher = None  # .begin(roots) before a backward pass, .arrived(leaf) after each addition to a leaf's gradient
 tape = None  # a Tape (tape.py) that writes down what a step computes
+called = None  # {id: module}, to which each module that is called adds itself: see capture/found.py
 autocasting = 0  # how many blocks of `autocast` are entered, in all threads
 bfloat16 = False  # whether there are numbers of this type, which ops must keep: see bfloat16.py
 watched = False  # whether `anomaly`, `tape`, `autocasting` or `bfloat16` is set: what ops ask

@@ -105,7 +105,7 @@ class Tape:
     """Writes down what this thread computes while it is in use (`modes.use_tape`).
 
     entries     what was computed
-    leaves      {id: (tensor, its array)} of the leaves that were used
+    leaves      {id: tensor} of the leaves that were used
     refused     why the step cannot be run again, with the line; None if it can
     """
 
@@ -124,7 +124,7 @@ class Tape:
         arity, function = op.arity, op.forward
         for x in given:
             if isinstance(x, Tensor) and x.node is None and id(x.data) not in self.known:
-                self.leaves[id(x)] = x, x.data
+                self.leaves[id(x)] = x
         given = [value(x) for x in given]
         if not all([a is b for a, b in zip(given, values)]):  # they were brought to one type first
             entry = self.write(f"types for {op.name}", op._agree, [group(given, self.reference)], id(op))
@@ -188,7 +188,15 @@ class Tape:
         """Let a gradient arrive at a leaf."""
         if isinstance(g, Tensor) and g.requires_grad:
             self.refuse("a gradient that is itself part of a graph is kept in .grad")
-        self.perform(accumulate, leaf, value(g))
+        self.perform(_arrival, leaf, value(g))
+
+    def arrives(self, leaf):
+        """`arrived` comes next."""
+
+    def is_set(self, tensor, g):
+        """The program writes tensor.grad = g."""
+        if modes.tape_here() is self and tensor.node is None and id(tensor.data) not in self.known:
+            self.perform(_set_gradient, tensor, g)
 
     def perform(self, function, *arguments, **keywords):
         """Run `function` as one entry. Returns what it returned: an array, a tensor, a tuple, or nothing."""
@@ -263,7 +271,7 @@ class Tape:
         if isinstance(x, Tensor):
             if id(x.data) in self.known:
                 return Group("tensor", wrap, [Slot(self.known[id(x.data)][0])])
-            self.leaves[id(x)] = x, x.data
+            self.leaves[id(x)] = x
             return Constant(x)
         if is_array(x):
             return Outside(x)
@@ -330,6 +338,15 @@ def _with_asked(rule, needs, leaves, g, *saved):
     if leaves is None:
         return rule(g, *saved, needs=needs)
     return rule(g, *saved, needs=needs, into=tuple([None if x is None else free_memory(x) for x in leaves]))
+
+
+def _arrival(leaf, g):
+    accumulate(leaf, g)
+    return leaf.grad.data
+
+
+def _set_gradient(leaf, g):
+    leaf.grad = g
 
 
 def has_memory(edge):

@@ -173,6 +173,8 @@ class Walk:
             elif self.outer is not None:
                 self.outer._send(leaf, g)
         else:
+            if clock.gradients is not None:
+                clock.gradients.arrives(leaf)
             if modes.tape is None or modes.tape_here() is None:
                 accumulate(leaf, g)
             else:

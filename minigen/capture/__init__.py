@@ -36,10 +36,11 @@ def capture(step=None, *, device=None, strict=False, warmup=2):
     warmup  on the GPU, ordinary steps before the capture, for each set of shapes
 
     What changes from call to call is given as an argument, as a tensor: its numbers are copied over those of the first
-    call. Another shape or type is captured anew. Anything else that the step looks at (numbers, `model.training`) stays
-    as it was, but for learning rates, schedules, random streams and an EMA's decay, which go on. No number may leave a
-    tensor inside the step. On the GPU the tensors that it returns are the same at each call, with new numbers: write
-    loss.clone() to keep them. Raises CaptureError with the line that cannot be captured.
+    call. Another shape or type is captured anew, and so is the step after `model.eval()`, a new hook, a layer frozen,
+    other memory under a parameter. Gradients may be gathered over calls and dropped between them. Learning rates,
+    schedules, random streams and an EMA's decay go on; any other number that the step looks at stays as it was. No
+    number may leave a tensor inside the step. On the GPU the tensors that it returns are the same at each call, with
+    new numbers: write loss.clone() to keep them. Raises CaptureError with the line that cannot be captured.
     """
     if step is None:
         return functools.partial(capture, device=device, strict=strict, warmup=warmup)

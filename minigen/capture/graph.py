@@ -31,6 +31,7 @@ from .recorder import Recorder, Warming, capturing, reading
 from .replay import signature
 
 WARMUP = 2  # ordinary steps before one is captured
+MOST = 4  # graphs of one step for the same shapes
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -40,22 +41,30 @@ class GraphStep:
     def __init__(self, step, warmup=WARMUP, driver=None):
         self.step, self.warmup = step, warmup
         self.driver = CudaDriver() if driver is None else driver
-        self.graphs = {}  # signature -> Graph
-        self.calls = {}  # signature -> ordinary steps made so far
+        self.graphs = {}  # signature -> [Graph]: one for each state in which the gradients were found
+        self.calls = {}  # signature -> {which gradients were there: steps that were no replays}
 
     def __call__(self, *args, **kwargs):
         inputs, key = signature((args, kwargs))
-        graph = self.graphs.get(key)
-        if graph is not None and graph.recorder.stands():
-            return graph.replay(inputs)
-        if graph is not None:  # a hyperparameter, a seed or a parameter's memory is another
-            del self.graphs[key]
-            self.calls[key] = 0
-        self.calls[key] = self.calls.get(key, 0) + 1
-        if self.calls[key] <= self.warmup:
+        graphs, calls = self.standing(key), self.calls.setdefault(key, {})
+        for graph in graphs:
+            if graph.recorder.gradients.fits():
+                return graph.replay(inputs)
+        there = graphs[-1].recorder.gradients.there() if graphs else ()
+        calls[there] = calls.get(there, 0) + 1
+        if calls[there] <= self.warmup:
             return self.warm(args, kwargs)
-        graph = self.graphs[key] = self.capture(inputs, args, kwargs)
+        graph = self.capture(inputs, args, kwargs)
+        self.graphs[key] = [*graphs[-MOST + 1 :], graph]
         return graph.launch()
+
+    def standing(self, key):
+        """The graphs that are still good. The others go: a hyperparameter, a seed, a parameter's memory is another."""
+        graphs = self.graphs.get(key, [])
+        good = [graph for graph in graphs if graph.recorder.stands()]
+        if len(good) < len(graphs):
+            self.graphs[key], self.calls[key] = good, {}
+        return good
 
     def warm(self, args, kwargs):
         """An ordinary step, in the memory and on the stream of the capture."""

@@ -16,6 +16,8 @@ from ..autograd.tape import calling_line
 from ..device import CUDA
 from ..errors import CaptureError
 from ..tensor import clock, wrote
+from .found import Found
+from .gradients import Gradients
 
 ROOM = 1024  # numbers of the host that one step may ask for
 
@@ -72,12 +74,14 @@ class Recorder(Warming):
         self.parameters = []  # (tensor, its array)
         self.before = {}  # id -> (object of the host, what to put back)
         self.written = []
+        self.gradients = Gradients()
         self.thread = threading.get_ident()  # another one, a loader's, draws and copies as ever
 
     def run(self, step):
         """What step() returns; behind it the random streams are moved on."""
         start = clock.now
-        result = step()
+        with Found() as self.found, self.gradients:
+            result = step()
         family = kernels.find(self.driver.arrays.empty(0, np.float32), "numbers")
         for stream in self.streams.values():
             generator, base, place, _ = stream
@@ -119,6 +123,8 @@ class Recorder(Warming):
 
     def memory(self, parameters):
         self.parameters.extend([(p, p.data) for p in parameters])
+        for p in parameters:
+            self.gradients.arrives(p)
 
     def read(self, what):
         if not self.is_here():
@@ -171,7 +177,8 @@ class Recorder(Warming):
 
     def stands(self):
         """Whether the graph still does what the step would."""
-        return all([p.data is array for p, array in self.parameters]) and all([f() == x for f, x in self.held])
+        memory = all([p.data is array for p, array in self.parameters])
+        return memory and self.found.stands() and all([f() == x for f, x in self.held])
 
     def repeat_host(self):
         """What the host does in a step, in the same order."""
@@ -192,6 +199,7 @@ class Recorder(Warming):
         for memory in self.written:
             if memory() is not None:
                 wrote(memory())
+        self.gradients.leave()
 
 
 class Table:

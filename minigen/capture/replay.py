@@ -23,9 +23,10 @@ from ..autograd.tape import Constant, Group, Outside, Slot, Tape, group
 from ..device import is_array
 from ..errors import CaptureError
 from ..tensor import Tensor, clock, wrap
+from .found import Found
 
 EVERY = 1000  # calls between two that are run as ever, and compared
-ONCE = 32  # calls whose arguments were seen once only: more are not worth writing down
+ONCE = 32  # calls that were written down for nothing, their arguments never seen again: more are not worth it
 
 
 class Replay:
@@ -36,6 +37,7 @@ class Replay:
         self.programs = {}  # signature of the arguments -> Program, or a reason why there is none
         self.first = {}  # signature -> the first tape; at most ONCE of them
         self.lost = False  # whether too many signatures came once only
+        self.changes = 0  # how often what it had found stood no more
 
     def __call__(self, *arguments, **keywords):
         if modes.anomaly:  # who hunts a NaN wants every op looked at
@@ -43,9 +45,13 @@ class Replay:
         inputs, key = signature((arguments, keywords))
         program = self.programs.get(key)
         if type(program) is Program:
-            program.calls += 1
-            if program.calls % EVERY:
-                return program.run(inputs)
+            if not program.tape.found.stands():
+                del self.programs[key]
+                self.changes += 1
+            else:
+                program.calls += 1
+                if program.calls % EVERY:
+                    return program.run(inputs)
         elif program is not None or (self.lost and key not in self.first):
             return self.step(*arguments, **keywords)
         return self.written_down(key, inputs, arguments, keywords)
@@ -64,7 +70,12 @@ class Replay:
                 )
         elif tape.refused is not None:
             self.refuse(key, tape.refused)
-        elif key not in self.first:
+        elif self.changes >= ONCE:
+            self.refuse(
+                key, "modules change their mode, their hooks or their tensors between its calls, again and again"
+            )
+        elif key not in self.first or not self.first[key].found.stands():
+            self.changes += key in self.first
             self.first[key] = tape
             if len(self.first) == ONCE:
                 self.lost = True
@@ -91,14 +102,16 @@ class Replay:
 def recorded(tape, step, inputs, arguments, keywords):
     """What the step returns, while it is written on `tape`."""
     tape.inputs = [tape.add_input(array) for array in inputs]
-    readers = clock.reader, random.drawn
+    readers = clock.reader, clock.gradients, random.drawn
     before = modes.use_tape(tape)
-    clock.reader, random.drawn = tape.read, tape.drew
+    clock.reader, clock.gradients, random.drawn = tape.read, tape, tape.drew
     try:
-        result = step(*arguments, **keywords)
+        with Found() as tape.found:
+            result = step(*arguments, **keywords)
+            tape.found.tensors = list(tape.leaves.values())
     finally:
         modes.use_tape(before)
-        clock.reader, random.drawn = readers
+        clock.reader, clock.gradients, random.drawn = readers
     tape.result = returned(tape, result)
     tape.close()
     return result
@@ -194,7 +207,6 @@ class Program:
             self.add(entry.name, entry.function, places, where)
         self.result, self.fixed = self.place(tape.result), fixed(tape.result)
         self.inputs = [slot.index for slot in tape.inputs]
-        self.leaves = list(tape.leaves.values())
         self.release()
         self.code = [(f, taking(places), where, dead) for f, places, where, dead in self.code]
 
@@ -228,12 +240,6 @@ class Program:
     def run(self, inputs):
         """What the step returns."""
         values = self.values
-        for leaf, array in self.leaves:
-            if leaf.data is not array:
-                raise CaptureError(
-                    f"capture: a tensor of shape {leaf.shape} that the step uses has other memory now (x.data = ...)\n"
-                    f"  write into it with no_grad(): x.copy_(...), or capture the step anew"
-                )
         for place, array in zip(self.inputs, inputs):
             values[place] = array
         with no_grad():

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from ..autograd import action
+from ..autograd import action, modes
 from ..device import FLOATS, to_device
 from ..errors import ArgumentError, CheckpointError, DtypeError, MinigenError, describe, misfit, no_tensor
 from ..tensor import Parameter, Tensor, float32, new_library
@@ -89,6 +89,8 @@ class Module:
         )
 
     def __call__(self, *args, **kwargs):
+        if modes.called is not None:
+            modes.called[id(self)] = self
         try:
             if self._hooks is None:
                 return self.forward(*args, **kwargs)

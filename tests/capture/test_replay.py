@@ -356,13 +356,122 @@ def test_a_number_that_changes_later_is_found(monkeypatch):
             run(X)
 
 
-def test_other_memory_for_a_parameter_is_found():
-    model = nn.Linear(3, 2)
-    run = Replay(lambda x: model(x).sum(), strict=True)
-    run(X), run(X), run(X)
-    model.weight.data = model.weight.data.copy()
-    with pytest.raises(CaptureError, match="other memory"):
-        run(X)
+def changed_memory(model, loose):
+    model[0].weight.data = model[0].weight.data * 2
+
+
+def changed_loose_tensor(model, loose):
+    loose.data = loose.data + 1
+
+
+def changed_mode(model, loose):
+    model.eval()
+
+
+def changed_hooks(model, loose):
+    model[0].register_forward_hook(lambda module, args, y: y * 3)
+
+
+def frozen_layer(model, loose):
+    model[0].requires_grad_(False)
+
+
+def frozen_tensor(model, loose):
+    loose.requires_grad_(False)
+
+
+CHANGES = [changed_memory, changed_loose_tensor, changed_mode, changed_hooks, frozen_layer, frozen_tensor]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("before", [1, 4], ids=["after the first call", "after replays"])
+def test_what_a_step_finds_changed_is_captured_anew(change, before):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    loose = minigen.ones(2, requires_grad=True)
+
+    def step(x):
+        for p in (*model.parameters(), loose):
+            p.grad = None
+        y = model(x) * loose
+        y.sum().backward()
+        return y, [None if p.grad is None else p.grad.clone() for p in (*model.parameters(), loose)]
+
+    run = Replay(lambda x: step(x)[0], strict=True)
+    for calls in (before, 5):
+        for _ in range(calls):
+            minigen.manual_seed(3)
+            y = run(X)
+            found = [None if p.grad is None else bits(p.grad) for p in (*model.parameters(), loose)]
+            minigen.manual_seed(3)
+            want, gradients = step(X)
+            assert bits(y) == bits(want) and found == [None if g is None else bits(g) for g in gradients]
+        if change is not None:
+            change(model, loose)
+            change = None
+    (program,) = run.programs.values()
+    assert type(program) is Program
+
+
+def test_gradients_are_set_and_read_by_the_program():
+    """Gradient descent by hand: the gradients are dropped as attributes, and used as tensors."""
+
+    def build():
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+
+        def step(x, y):
+            for p in model.parameters():
+                p.grad = None
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            with minigen.no_grad():
+                for p in model.parameters():
+                    p.copy_(p - 0.1 * p.grad)
+            return loss
+
+        return step, lambda: [*model.parameters(), *[p.grad for p in model.parameters()]], batches((5, 3), (5, 2))
+
+    two_ways(build)
+
+
+def test_gradients_are_gathered_over_calls_and_dropped_between():
+    model, twin = nn.Linear(3, 2), nn.Linear(3, 2)
+    twin.load_state_dict(model.state_dict())
+    run = Replay(lambda x: model(x).sum().backward(), strict=True)
+    for i in range(12):
+        x = minigen.tensor(np.random.default_rng(i).standard_normal((4, 3)).astype(np.float32))
+        if i % 3 == 0:
+            model.zero_grad(), twin.zero_grad()
+        run(x), twin(x).sum().backward()
+        assert bits(model.weight.grad, model.bias.grad) == bits(twin.weight.grad, twin.bias.grad)
+    assert next(iter(run.programs.values())).calls > 5
+
+
+def test_a_step_may_change_modes_itself():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+
+    def step(x):
+        model.eval()
+        y = model(x)
+        model.train()
+        return y
+
+    run = Replay(step, strict=True)
+    for _ in range(4):
+        assert bits(run(X)) == bits(step(X))
+    (program,) = run.programs.values()
+    assert program.calls == 2
+
+
+def test_a_mode_that_changes_at_every_call_is_said():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+    run = Replay(lambda x: model.train(not model.training)(x))
+    with pytest.warns(UserWarning, match="again and again"):
+        for _ in range(replay.ONCE + 3):
+            minigen.manual_seed(3)
+            y = run(X)
+            model.train(not model.training)
+            minigen.manual_seed(3)
+            assert bits(y) == bits(model.train(not model.training)(X))
 
 
 def test_a_step_that_raises_leaves_no_tape():

@@ -14,7 +14,8 @@ import pytest
 
 import minigen
 from minigen import amp, kernels, nn, optim
-from minigen.capture.graph import GraphStep
+from minigen.autograd import walk
+from minigen.capture.graph import MOST, GraphStep
 from minigen.errors import CaptureError
 from minigen.kernels.cuda import compile, dropout, numbers, random
 from minigen.kernels.cuda import optim as cuda_optim
@@ -52,7 +53,7 @@ class Driver:
     arrays = np
 
     def __init__(self, emulator):
-        self.emulator, self.copies, self.launched, self.fails = emulator, [], 0, None
+        self.emulator, self.copies, self.launched, self.fails, self.recording = emulator, [], 0, None, None
 
     def holds(self, array):
         return True
@@ -76,10 +77,12 @@ class Driver:
 
         np.empty = lambda *args, **kwargs: unknown(empty(*args, **kwargs))
         np.empty_like = lambda *args, **kwargs: unknown(empty_like(*args, **kwargs))
+        self.recording = launches
         try:
             with compile.running_on(Writing(self.emulator, launches)):
                 result = function()
         finally:
+            self.recording = None
             np.empty, np.empty_like = empty, empty_like
         return launches, result
 
@@ -301,6 +304,58 @@ def test_a_changed_constant_or_memory_is_captured_anew(driver):
     want, got = want + ordinary.run(ordinary.step, 4, start=8), got + captured.run(step, 4, start=8)
     same(got, want)
     assert driver.launched == 2 + 2 + 2
+
+
+class Arrivals:
+    """Stands for walk.accumulate: the copy of a gradient, and the addition to one that is there, are launches too."""
+
+    def __init__(self, driver, monkeypatch):
+        self.driver = driver
+        monkeypatch.setattr(walk, "accumulate", self)
+
+    def __call__(self, leaf, g):
+        if leaf.grad is None:
+            array = np.empty_like(leaf.data)
+            leaf.grad = minigen.Tensor(array)
+            self.run(np.copyto, array, g)
+        else:
+            self.run(np.add, leaf.grad.data, g, leaf.grad.data)
+
+    def run(self, function, *arrays):
+        if self.driver.recording is None:
+            function(*arrays)
+        else:
+            self.driver.recording.append((function, arrays))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_gradients_are_gathered_over_calls_and_dropped_between(driver, monkeypatch, every):
+    """A leaf's first gradient is written, the next ones are added: which of the two a graph does is settled in it."""
+    Arrivals(driver, monkeypatch)
+    training = Training(lambda p: None)
+
+    def step(x, target, share):
+        h = F.gelu(training.inner(x))
+        F.cross_entropy(training.outer(h), target, reduction="none").backward(share)
+
+    captured = GraphStep(step, driver=driver)
+    for i in range(20):
+        if i % every == 0:
+            for p in training.parameters:
+                p.grad = None
+        before = [None if p.grad is None else p.grad.clone() for p in training.parameters]
+        x, target, share = arguments(batch=7)
+        x = minigen.tensor(np.random.default_rng(i).standard_normal(x.shape).astype(np.float32))
+        captured(x, target, share)
+        found = [(p.grad, p.grad.data.copy()) for p in training.parameters]
+        for p, g in zip(training.parameters, before):
+            p.grad = g
+        step(x, target, share)
+        for p, (gradient, want) in zip(training.parameters, found):
+            np.testing.assert_allclose(p.grad.data, want, rtol=1e-5, atol=1e-6)
+            p.grad = gradient
+    # one that writes and one that adds, and some that add to the gradients of ordinary steps
+    assert min(every, 2) <= len(*captured.graphs.values()) <= MOST and driver.launched >= 8
 
 
 def test_the_result_is_the_same_memory_at_each_call(driver):
