@@ -306,6 +306,18 @@ def test_a_changed_constant_or_memory_is_captured_anew(driver):
     assert driver.launched == 2 + 2 + 2
 
 
+def test_a_nan_is_hunted_in_the_step_itself(driver):
+    training = Training(lambda p: optim.SGD(p, lr=0.1))
+    step = GraphStep(training.step, driver=driver)
+    training.run(step, 4)
+    launched = driver.launched
+    with minigen.detect_anomaly(), pytest.raises(minigen.errors.NonFiniteError, match="cross_entropy"):
+        training.run(step, 1, scale=np.nan)
+    assert driver.launched == launched
+    training.run(step, 1)
+    assert driver.launched == launched + 1
+
+
 class Arrivals:
     """Stands for walk.accumulate: the copy of a gradient, and the addition to one that is there, are launches too."""
 
