@@ -6,7 +6,8 @@
     products     matmul, multi_dot, matrix_power, matrix_exp, cross, vecdot, diagonal
 
 All take batches (..., n, n), and all but matrix_rank can be differentiated, twice. The rules stand in
-ops/factoring.py and ops/solving.py.
+ops/factoring.py and ops/solving.py. A matrix that has no answer is an ArgumentError on the GPU as well, for which the
+host waits there. None of them can stand in a step that is captured as a CUDA graph, which is refused.
 """
 
 import math
@@ -200,11 +201,15 @@ def multi_dot(matrices):
             j = i + length
             tries = [(cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
             cost[i][j], cut[i][j] = min(tries)
+    return _multiplied(matrices, cut, 0, n - 1)
 
-    def product(i, j):
-        return matrices[i] if i == j else matmul(product(i, cut[i][j]), product(cut[i][j] + 1, j))
 
-    return product(0, n - 1)
+def _multiplied(matrices, cut, i, j):
+    """The product of matrices i to j, cut in two behind matrix cut[i][j]."""
+    if i == j:
+        return matrices[i]
+    k = cut[i][j]
+    return matmul(_multiplied(matrices, cut, i, k), _multiplied(matrices, cut, k + 1, j))
 
 
 PADE_13 = [64764752532480000, 32382376266240000, 7771770303897600, 1187353796428800, 129060195264000, 10559470521600]

@@ -228,7 +228,8 @@ class Tape:
 
     def close(self):
         """The step is over: let go of all that only writing needs."""
-        self.known, self.kept, self.nodes = {}, [], {}
+        self.known.clear()  # not only let go of: its watches look at it, and it holds them
+        self.kept, self.nodes = [], {}
 
     # Writing
 

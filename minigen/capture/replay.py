@@ -137,27 +137,27 @@ def signature(arguments):
     """
     region = modes.mode.autocast
     arrays, key = [], [modes.mode.recording, kernels.enabled(), None if region is None else str(region.dtype)]
-
-    def visit(x):
-        if isinstance(x, Tensor):
-            key.append(("tensor", x.requires_grad))
-            x = x.data
-        if is_array(x):
-            arrays.append(x)
-            key.append((x.shape, x.dtype.str))
-        elif isinstance(x, (tuple, list)):
-            key.append((type(x).__name__, len(x)))
-            for one in x:
-                visit(one)
-        elif isinstance(x, dict):
-            key.append(tuple(x))
-            for one in x.values():
-                visit(one)
-        else:
-            key.append(Constant(x).key)
-
-    visit(arguments)
+    _look(arguments, arrays, key)
     return arrays, tuple(key)
+
+
+def _look(x, arrays, key):
+    if isinstance(x, Tensor):
+        key.append(("tensor", x.requires_grad))
+        x = x.data
+    if is_array(x):
+        arrays.append(x)
+        key.append((x.shape, x.dtype.str))
+    elif isinstance(x, (tuple, list)):
+        key.append((type(x).__name__, len(x)))
+        for one in x:
+            _look(one, arrays, key)
+    elif isinstance(x, dict):
+        key.append(tuple(x))
+        for one in x.values():
+            _look(one, arrays, key)
+    else:
+        key.append(Constant(x).key)
 
 
 def difference(one, other):

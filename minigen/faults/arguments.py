@@ -139,13 +139,13 @@ def _signature(function):
 
 def shown(call):
     """The call as one would write it, with shapes for tensors."""
-
-    def one(x):
-        if isinstance(x, Tensor):
-            return f"{x.dtype}{list(x.shape)}"
-        if isinstance(x, (list, tuple)):
-            return f"[{', '.join(map(one, x))}]"
-        return repr(x) if type(x) is not object else "object()"
-
-    args = [*map(one, call.args), *(f"{name}={one(x)}" for name, x in call.kwargs.items())]
+    args = [*map(_written, call.args), *(f"{name}={_written(x)}" for name, x in call.kwargs.items())]
     return f"{call.name}({', '.join(args)})"
+
+
+def _written(x):
+    if isinstance(x, Tensor):
+        return f"{x.dtype}{list(x.shape)}"
+    if isinstance(x, (list, tuple)):
+        return f"[{', '.join(map(_written, x))}]"
+    return repr(x) if type(x) is not object else "object()"

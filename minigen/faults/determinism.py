@@ -4,6 +4,7 @@ Each line trains `small` in a new process with one thing changed, and compares t
 where only tolerance is promised, the losses.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -60,18 +61,21 @@ def same_bits(count=None, seed=0):
     return Finding(True, f"{STEPS} steps, equal to the bit in the same process, {', '.join(CHANGES)}")
 
 
+@functools.cache
+def _with_kernels():
+    return elsewhere(steps=20)[0]
+
+
 def same_numbers(count=None, seed=0):
     """With the kernels off the losses agree to 2e-5 at the first step, where nothing has been amplified yet."""
-    with_kernels, _ = elsewhere(steps=20)
     without, _ = elsewhere({"MINIGEN_KERNELS": "off"}, steps=20)
-    return _compare("MINIGEN_KERNELS=off", with_kernels, without)
+    return _compare("MINIGEN_KERNELS=off", _with_kernels(), without)
 
 
 def without_numba(count=None, seed=0):
     """Row 19: Numba cannot be imported. Training runs on the definitions and gives the same numbers."""
-    with_kernels, _ = elsewhere(steps=20)
     without, _ = elsewhere(before=WITHOUT_NUMBA, steps=20)
-    return _compare("no Numba", with_kernels, without)
+    return _compare("no Numba", _with_kernels(), without)
 
 
 def _compare(name, a, b):

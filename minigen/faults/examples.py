@@ -260,6 +260,7 @@ def functional(make):
         "threshold": (x(2, 3), 0.5, 0.0),
         "group_norm_activation": (image, 2, x(4), x(4)),
         "linear_activation": (x(2, 3), x(4, 3), x(4)),
+        "linear_between": (x(2, 3), x(4, 3), x(4)),
         "triplet_margin_loss": (x(4, 3), x(4, 3), x(4, 3)),
         "triplet_margin_with_distance_loss": (x(4, 3), x(4, 3), x(4, 3)),
         "unfold": (image, 2),

@@ -50,7 +50,7 @@ def truncations(count=None, seed=0):
         path = folder / "model.safetensors"
         whole = example(path)
         for n in range(len(whole)):
-            path.write_bytes(whole[:n])
+            put(path, whole[:n])
             try:
                 checkpoint.load(path)
             except CheckpointError as error:
@@ -70,12 +70,18 @@ def mutations(count, seed=0):
         whole = example(path)
         for i in range(count):
             bad = mutate(whole, chance)
-            path.write_bytes(bad)
+            put(path, bad)
             fault = disagreement(path, measure=i % 50 == 0)
             if fault:
                 return Finding(False, f"mutation {i} (seed {seed}): {fault}")
             refused += not checkpoint.is_whole(path)
     return Finding(True, f"{count:,} mutations, {refused:,} refused as safetensors does, no other error")
+
+
+def put(path, content):
+    """A new file: what is written over an old one some file systems send to the disk at once, and wait for it."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def hostile(count=None, seed=0):

@@ -104,16 +104,20 @@ def soak(count=10**6, seed=0):
             (model(x) ** 2).mean().backward()
             optimizer.step()
 
+    def state():
+        counts = live_tensors(), threading.active_count(), _open_files()  # before the memory that this itself takes
+        return resident(), counts
+
     with no_collector():
         steps(max(count // 20, 1000))
-        before = resident(), live_tensors(), threading.active_count(), _open_files()
+        before, counts = state()
         steps(count)
-        after = resident(), live_tensors(), threading.active_count(), _open_files()
-    if before[0] is None:
+        after, counts_after = state()
+    if before is None:
         return Finding(None, "this system does not say how much memory a process has")
-    a_step = max(after[0] - before[0] - SPARE, 0) / count
-    text = f"{count:,} steps: {a_step:.3f} bytes a step; tensors, threads, files {before[1:]} and then {after[1:]}"
-    return Finding(after[1:] == before[1:] and a_step < 1, text)
+    a_step = max(after - before - SPARE, 0) / count
+    text = f"{count:,} steps: {a_step:.3f} bytes a step; tensors, threads, files {counts} and then {counts_after}"
+    return Finding(counts == counts_after and a_step < 1, text)
 
 
 def _open_files():

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from ..errors import MinigenError
-from .files import mutate
+from .files import mutate, put
 from .score import Finding, scratch
 
 
@@ -28,7 +28,7 @@ def spoilt_files(count, seed=0):
             refused = 0
             for i in range(count):
                 bad = content[: chance.randrange(len(content))] if i % 5 == 0 else mutate(content, chance)
-                path.write_bytes(bad)
+                put(path, bad)
                 try:
                     read(path)
                 except MinigenError as error:

@@ -86,22 +86,22 @@ def train(steps, seed=0, **options):
 def fingerprint(state):
     """A hash of everything in a nest of dictionaries, lists, arrays, tensors and numbers."""
     digest = hashlib.sha256()
-
-    def feed(value):
-        value = value.data if hasattr(value, "requires_grad") else value
-        if isinstance(value, dict):
-            for key in value:
-                feed(key), feed(value[key])
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                feed(item)
-        elif hasattr(value, "tobytes"):
-            digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-        else:
-            digest.update(repr(value).encode())
-
-    feed(state)
+    _feed(digest, state)
     return digest.hexdigest()
+
+
+def _feed(digest, value):
+    value = value.data if hasattr(value, "requires_grad") else value
+    if isinstance(value, dict):
+        for key in value:
+            _feed(digest, key), _feed(digest, value[key])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _feed(digest, item)
+    elif hasattr(value, "tobytes"):
+        digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    else:
+        digest.update(repr(value).encode())
 
 
 if __name__ == "__main__":

@@ -93,24 +93,25 @@ def checked_rules(rules, start):
 def _spoken(stack, rules, first, end):
     """{word: (probability, what is left to say, rules used)}: what may come where `stack` is to be said."""
     found = {}
-
-    def say(stack, p, path):
-        expect(len(path) <= MOST_DEPTH, "a rule begins with itself", " ".join(stack[:3]), error=ArgumentError)
-        if not stack or stack[0] not in rules:
-            word, rest = (stack[0], stack[1:]) if stack else (end, first)
-            if word in found and found[word][1] != rest:
-                raise ArgumentError(
-                    f"two rules of the grammar begin with {word!r}: {_show(found[word][2])} and {_show(path)}\n"
-                    "  put the common beginning in front of both, in one rule"
-                )
-            before = found[word][0] if word in found else 0.0
-            found[word] = before + p, rest, found[word][2] if word in found else path
-            return
-        for chance, body in rules[stack[0]]:
-            say(body + stack[1:], p * chance, [*path, (stack[0], body)])
-
-    say(stack, 1.0, [])
+    _say(stack, 1.0, [], rules, first, end, found)
     return found
+
+
+def _say(stack, p, path, rules, first, end, found):
+    """Put into `found` what may come where `stack` is to be said, which has the probability p and took these rules."""
+    expect(len(path) <= MOST_DEPTH, "a rule begins with itself", " ".join(stack[:3]), error=ArgumentError)
+    if stack and stack[0] in rules:
+        for chance, body in rules[stack[0]]:
+            _say(body + stack[1:], p * chance, [*path, (stack[0], body)], rules, first, end, found)
+        return
+    word, rest = (stack[0], stack[1:]) if stack else (end, first)
+    before, known, other = found.get(word, (0.0, rest, path))
+    if known != rest:
+        raise ArgumentError(
+            f"two rules of the grammar begin with {word!r}: {_show(other)} and {_show(path)}\n"
+            "  put the common beginning in front of both, in one rule"
+        )
+    found[word] = before + p, rest, other
 
 
 def _show(path):
