@@ -170,8 +170,9 @@ def climb(name, rungs, arrays, small, speed, rounds=ROUNDS):
         seconds, faster = each[rung.name].min(), ""
         if rung.over in each:
             faster = f"{each[rung.over].min() / seconds:.3g} x {rung.over}"
-            if rung.promise:  # judged round by round: a disturbance hits both
-                steps.append((name, rung.name, float(np.median(each[rung.over] / each[rung.name])) / rung.promise))
+            if rung.promise:  # by the quickest rounds, or round by round: where a disturbance lasts, it hits both
+                rounds_apart = float(np.median(each[rung.over] / each[rung.name]))
+                steps.append((name, rung.name, max(rounds_apart, each[rung.over].min() / seconds) / rung.promise))
         rows.append([rung.name, 1e9 * seconds, faster, f"{100 * floor / seconds:.3g} %"])
         measured[name, rung.name] = 1e-9 / seconds
     lesson.table([name, "ns/op", "faster than before", "of the limit"], rows)
@@ -558,8 +559,9 @@ with lesson.figure("roofline", "The roofs are this machine's; each dot is a rung
 # loaded. Two thirds of a roof are good, and the last third is usually dear.
 #
 # Speed is not reproducible, so the proofs ask little of it, and of ratios only. A rung that promises to be so many
-# times faster than another must be, in the median of rounds in which both took their turn. And the top rungs must come
-# within a factor of five of this machine's limits, whatever else it had to do. Python is hundreds of times away.
+# times faster than another must be, in its quickest round or in the median of rounds in which both took their turn.
+# And the top rungs must come within a factor of five of this machine's limits, whatever else it had to do. Python is
+# hundreds of times away.
 
 # %%
 slowest = min(steps, key=lambda step: step[2])

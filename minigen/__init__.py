@@ -73,5 +73,6 @@ def __getattr__(name):
         return floating_dtype(name)
     import difflib
 
-    near = difflib.get_close_matches(name, [*globals(), *_LATER], n=1)
+    private = name.startswith("_")  # nobody's slip, but a library that looks for `__wrapped__` and the like
+    near = [] if private else difflib.get_close_matches(name, [*globals(), *_LATER], n=1)
     raise AttributeError(f"minigen has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

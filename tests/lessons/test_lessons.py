@@ -1,9 +1,6 @@
 """Every lesson: runs, is recorded, has exercises with right solutions, and opens as a notebook."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +19,14 @@ EXERCISES = [
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_quick(name, tmp_path):
+def test_quick(name, quick_run):
     """The script ends well, states proofs that pass, and draws."""
-    words = [sys.executable, str(FOLDER / f"{name}.py"), "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(
-        words, capture_output=True, text=True, cwd=FOLDER.parent, env={**os.environ, "PYTHONIOENCODING": "utf-8"}
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    proofs = [line for line in done.stdout.splitlines() if line.startswith("PROOF")]
+    status, said, errors, figures = quick_run(name)
+    assert status == 0, said[-3000:] + errors[-3000:]
+    proofs = [line for line in said.splitlines() if line.startswith("PROOF")]
     assert len(proofs) >= 2 and all("   pass" in line for line in proofs)
-    assert len(list((tmp_path / name).glob("*.png"))) >= 3
-    assert "time " in done.stdout.splitlines()[-2]
+    assert len(list(figures.glob("*.png"))) >= 3
+    assert "time " in said.splitlines()[-2]
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -217,8 +218,16 @@ def recorded(tmp_path):
     return json.loads((tmp_path / "lessons" / "expected" / "99_test.json").read_text(encoding="utf-8"))
 
 
-def test_recording_keeps_bands_text_figures_and_circumstances(tmp_path):
-    script(tmp_path, SMALL, "--record", "--seeds", "5", code=0)
+@pytest.fixture(scope="module")
+def five_seeds(tmp_path_factory):
+    """SMALL, recorded over seeds 0 to 4: a folder to copy."""
+    folder = tmp_path_factory.mktemp("recorded")
+    script(folder, SMALL, "--record", "--seeds", "5", code=0)
+    return folder
+
+
+def test_recording_keeps_bands_text_figures_and_circumstances(five_seeds, tmp_path):
+    shutil.copytree(five_seeds, tmp_path, dirs_exist_ok=True)
     folder, kept = tmp_path / "lessons" / "expected", recorded(tmp_path)
     for mode, centre in (("standard", 10), ("quick", 15)):
         low, high = kept[mode]["proofs"]["x"]["band"]
@@ -234,8 +243,8 @@ def test_recording_keeps_bands_text_figures_and_circumstances(tmp_path):
     script(tmp_path, SMALL.replace("x = 10", "x = 13"), code=1)
 
 
-def test_further_seeds_are_added_to_those_recorded(tmp_path):
-    script(tmp_path, SMALL, "--record", "--seeds", "5", code=0)
+def test_further_seeds_are_added_to_those_recorded(five_seeds, tmp_path):
+    shutil.copytree(five_seeds, tmp_path, dirs_exist_ok=True)
     first = recorded(tmp_path)
     script(tmp_path, SMALL, "--record", "--seeds", "7-8", code=0)
     both = recorded(tmp_path)

@@ -21,6 +21,7 @@ def test_every_row_has_its_check():
 
 def test_the_table(capsys, monkeypatch):
     monkeypatch.setattr("minigen.faults.ranks.ended", lambda count, seed: Finding(None, "needs an MPI"))
+    monkeypatch.setattr("minigen.faults.supply.banned_code", lambda count, seed: Finding(True, "found none"))
     assert faults.main(["--rows", "9,17"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.match(r"\s+9\s+a dead rank\s+open .* needs an MPI", lines[0])
