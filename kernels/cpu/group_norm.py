@@ -1,17 +1,17 @@
-"""Group norm, instance norm among it, and its gradient: the loops of norms.py, and the algebra of groups between them.
+"""Group norm, instance norm among it, and its gradient: the loops of pairs.py, and the algebra of groups between them.
 
 For channels-last memory and several samples, a task is one sample, whose numbers are still in the L2 cache when they
 are needed a second time: x is read from memory once. Floor: 8 bytes an element, 12 in the gradient; else 12 and 20.
 
 Measured on one core (Zen 5 with AVX-512; PyTorch 2.13 on one core in brackets): microseconds, forward and gradient, for
-16 x 64 x 32 x 32: 159 + 238 (214 + 239) as NCHW, 305 + 370 (232 + 346) channels-last; for 64 x 64 x 8 x 8: 105 + 102
-(77 + 66) and 101 + 128 (103 + 57).
+16 x 64 x 32 x 32: 151 + 208 (197 + 225) as NCHW, 136 + 250 (216 + 416) channels-last; for 64 x 64 x 8 x 8: 95 + 96
+(71 + 77) and 72 + 88 (98 + 70).
 
 An activation behind the norm is computed in the same passes. In the gradient it would be needed twice; its result d
-stands in gx meanwhile. Measured on two cores, silu in passes of its own -> in these, forward and gradient:
+stands in gx meanwhile. On the same core, silu in passes of its own -> in these, forward and gradient:
 
-    16 x 64 x 32 x 32      NCHW 263 -> 227, 337 -> 293      channels-last 299 -> 252, 403 -> 325
-    64 x 64 x 8 x 8        NCHW 134 -> 122, 137 -> 134      channels-last 116 ->  97, 136 -> 116
+    16 x 64 x 32 x 32      NCHW 341 -> 287, 491 -> 417      channels-last 327 -> 270, 569 -> 432
+    64 x 64 x 8 x 8        NCHW 142 -> 127, 165 -> 167      channels-last 120 -> 106, 155 -> 144
 
 It also takes less memory, since what the norm gives is not kept: 113 MB for 161 between a U-Net's forward and its
 gradient (64 x 1 x 16 x 16, 32 and 64 channels), whose training step is 2 % quicker for it.
@@ -25,7 +25,7 @@ from numba import prange
 from .activations import GRADIENTS, VALUES
 from .compile import choose, inline_sums, kernel
 from .elementwise import like
-from .norms import (
+from .pairs import (
     Pairs,
     itself,
     part_affine,
@@ -39,6 +39,7 @@ from .norms import (
 F = np.float32
 FEW = 65_536  # pairs whose algebra one thread does
 SEVERAL = 4  # samples from which on a task is one of them
+SMALL = 32_768  # numbers for which one call counts more than how many tasks it has
 
 
 # ---- the algebra of one sample s: from its pairs' sums (N, parts, C) to their affine maps ----
@@ -172,7 +173,7 @@ def group_norm(x, groups, weight, bias, eps, activation=None):
     weight, bias = _per_channel(weight, 1, pairs), _per_channel(bias, 0, pairs)
     slope, base = np.empty(pairs.pairs, F), np.empty(pairs.pairs, F)
     offset, rstd = np.empty(pairs.pairs), np.empty(pairs.pairs)
-    if pairs.columns and pairs.samples >= SEVERAL:
+    if by_samples(pairs):
         k, y = pairs.flat[:, 0].copy(), np.empty_like(pairs.x)
         sums = pairs.room_for_sums(), pairs.room_for_sums()
         settings = weight, bias, eps, groups, slope, base, offset, rstd
@@ -194,7 +195,7 @@ def group_norm_gradient(g, x, groups, weight, k, offset, rstd, slope=None, base=
     sum_g, sum_gh = np.empty(pairs.pairs), np.empty(pairs.pairs)
     settings = weight, groups, offset, rstd, alpha, beta, gamma, sum_g, sum_gh
     f = None if activation is None else GRADIENTS[activation]
-    if pairs.columns and pairs.samples >= SEVERAL:
+    if by_samples(pairs):
         sums, gx = (pairs.room_for_sums(), pairs.room_for_sums()), np.empty_like(pairs.x)
         run, inner = (differentiate_samples, ()) if f is None else (differentiate_samples_and(f), (slope, base))
         choose(run, x.size)(g, pairs.flat, k, *inner, *sums, *settings, pairs.view(gx), pairs.step)
@@ -207,6 +208,10 @@ def group_norm_gradient(g, x, groups, weight, k, offset, rstd, slope=None, base=
         algebra(first, second, pairs.count, *settings)
         gx = pairs.gradient_affine(g, k, alpha, beta, gamma)
     return gx, sum_gh.sum(0).astype(F), sum_g.sum(0).astype(F)
+
+
+def by_samples(pairs):
+    return pairs.columns and (pairs.samples >= SEVERAL or pairs.x.size <= SMALL)
 
 
 def _per_channel(given, default, pairs):

@@ -13,6 +13,8 @@ x is (N, C, ...) with one to three dimensions more, in either memory order; the 
 Floor: read x, write y (and 8 bytes a place for where it stood).
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numba import prange
 
@@ -65,6 +67,21 @@ def largest(x, y, places, taps, stride, padding, dilation):
                                 where[c] = place if better else where[c]
 
 
+@inline_sums
+def add_line(line, at, first, last, apart, total):
+    """total += line[at + apart t] for t from first to last, eight at a time: a sum is loaded and stored once."""
+    for t in range(first, last - 7, 8):
+        w = at + apart * t
+        a, b, p, q = line[w], line[w + apart], line[w + 2 * apart], line[w + 3 * apart]
+        d, e, r, s = line[w + 4 * apart], line[w + 5 * apart], line[w + 6 * apart], line[w + 7 * apart]
+        for c in range(total.size):
+            total[c] += ((a[c] + b[c]) + (p[c] + q[c])) + ((d[c] + e[c]) + (r[c] + s[c]))
+    for t in range(first + max(0, last - first) // 8 * 8, last):
+        a = line[at + apart * t]
+        for c in range(total.size):
+            total[c] += a[c]
+
+
 @kernel
 def sums(x, y, taps, stride, padding, dilation, scale):
     outer, D, H, W, inner = x.shape
@@ -81,10 +98,7 @@ def sums(x, y, taps, stride, padding, dilation, scale):
                 d = stride[0] * q_d - padding[0] + dilation[0] * t_d
                 for t_h in range(h_first, h_last):
                     h = stride[1] * q_h - padding[1] + dilation[1] * t_h
-                    for t_w in range(w_first, w_last):
-                        seen = x[n, d, h, stride[2] * q_w - padding[2] + dilation[2] * t_w]
-                        for c in range(inner):
-                            total[c] += seen[c]
+                    add_line(x[n, d, h], stride[2] * q_w - padding[2], w_first, w_last, dilation[2], total)
             for c in range(inner):
                 total[c] *= scale
 
@@ -143,6 +157,7 @@ def put_back(y, places, x):
 # What the ops call. `window` is (stride, padding, dilation, groups); nothing is empty.
 
 
+@lru_cache(256)
 def geometry(kernel, window):
     stride, padding, dilation = window[:3]
     return three(kernel, 1), three(stride, 1), three(padding, 0), three(dilation, 1)

@@ -26,10 +26,7 @@ from numba.extending import intrinsic
 
 from .addresses import shifted
 from .compile import inline_sums
-from .tiles import LANES, ROWS, VECTORS, WIDTH
-from .vector_math import FUSES
-
-UNROLL = 2  # steps along the depth between two looks at the loop's end
+from .tiles import ROWS, VECTORS, WIDTH, add_product, by_twos, moved, number, sums_from, vectors, write, zeros
 
 
 @intrinsic
@@ -75,80 +72,43 @@ def tile_of(rows):
 
 
 def write_tile(builder, rows, a, a_down, a_along, depth, panel, panel_down, c, c_down, start, start_down, columns):
-    """The tile's code. LLVM does not find it in a loop nest, so it is written in LLVM's own language."""
-    number, long = ir.FloatType(), ir.IntType(64)
-    vector, lanes = ir.VectorType(number, LANES), ir.VectorType(ir.IntType(32), LANES)
-    nothing, first = ir.Constant(vector, ir.Undefined), ir.Constant(lanes, [0] * LANES)
-    fused = ir.FunctionType(vector, [vector] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, fused, f"llvm.fma.v{LANES}f32")
+    """The tile's code, in the words of tiles.py."""
+    floats, long = ir.FloatType().as_pointer(), ir.IntType(64)
 
     def place(pointer, *offsets):
         for offset in offsets:
             pointer = builder.gep(pointer, [offset])
-        return pointer
+        return builder.bitcast(pointer, floats)
 
-    def load(pointer):
-        value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
-        value.align = 4
-        return value
+    def line(pointer, down, i):
+        return place(pointer, builder.mul(down, i if isinstance(i, ir.Value) else long(i)))
 
-    def store(value, pointer):
-        builder.store(value, builder.bitcast(pointer, vector.as_pointer())).align = 4
-
-    def spread(pointer):
-        value = builder.load(builder.bitcast(pointer, number.as_pointer()))
-        one = builder.insert_element(nothing, value, ir.IntType(32)(0))
-        return builder.shuffle_vector(one, nothing, first)
-
-    def multiply_add(x, y, z):
-        return builder.call(fma, [x, y, z]) if FUSES else builder.fadd(builder.fmul(x, y), z)
-
-    sums = [[cgutils.alloca_once(builder, vector) for _ in range(VECTORS)] for _ in range(rows)]
-    for row in sums:
-        for total in row:
-            builder.store(ir.Constant(vector, [0.0] * LANES), total)
+    sums = sums_from(builder, [zeros()] * VECTORS, rows)
 
     def step(k):
-        b = place(panel, builder.mul(k, panel_down))
-        vectors = [load(place(b, long(4 * LANES * v))) for v in range(VECTORS)]
-        column = place(a, builder.mul(k, a_along))
+        factors, along = vectors(builder, line(panel, panel_down, k)), builder.mul(k, a_along)
         for i, row in enumerate(sums):
-            x = spread(place(column, builder.mul(a_down, long(i))))
-            for total, y in zip(row, vectors):
-                builder.store(multiply_add(x, y, builder.load(total)), total)
+            here = place(a, along, builder.mul(a_down, long(i)))
+            add_product(builder, row, builder.load(here), factors)
 
-    turns = builder.sdiv(depth, long(UNROLL))
-    with cgutils.for_range(builder, turns) as loop:
-        k = builder.mul(loop.index, long(UNROLL))
-        for ahead in range(UNROLL):
-            step(builder.add(k, long(ahead)))
-    done = builder.mul(turns, long(UNROLL))
-    with cgutils.for_range(builder, builder.sub(depth, done)) as loop:
-        step(builder.add(done, loop.index))
-
+    by_twos(builder, depth, step)
     with builder.if_else(builder.icmp_signed(">=", columns, long(WIDTH))) as (whole, ragged):
         with whole:
             for i, row in enumerate(sums):
-                for v, total in enumerate(row):
-                    along = long(4 * LANES * v)
-                    before = load(place(start, builder.mul(start_down, long(i)), along))
-                    after = builder.fadd(before, builder.load(total))
-                    store(after, place(c, builder.mul(c_down, long(i)), along))
+                for total, before in zip(row, vectors(builder, line(start, start_down, i))):
+                    builder.store(builder.fadd(before, builder.load(total)), total)
+                write(builder, row, line(c, c_down, i))
         with ragged:  # by way of the stack: beside the last columns lies other memory
-            room = cgutils.alloca_once(builder, ir.ArrayType(number, rows * WIDTH))
-            stack = builder.bitcast(room, number.as_pointer())
+            stack = builder.bitcast(cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), rows * WIDTH)), floats)
             for i, row in enumerate(sums):
-                for v, total in enumerate(row):
-                    store(builder.load(total), builder.gep(stack, [long(WIDTH * i + LANES * v)]))
+                write(builder, row, moved(builder, stack, WIDTH * i))
             with cgutils.for_range(builder, long(rows)) as loop:
                 i = loop.index
-                found = builder.gep(stack, [builder.mul(i, long(WIDTH))])
-                before = builder.bitcast(place(start, builder.mul(start_down, i)), number.as_pointer())
-                after = builder.bitcast(place(c, builder.mul(c_down, i)), number.as_pointer())
+                before, after = line(start, start_down, i), line(c, c_down, i)
+                found = moved(builder, stack, builder.mul(i, long(WIDTH)))
                 with cgutils.for_range(builder, columns) as inner:
-                    j = [inner.index]
-                    total = builder.fadd(builder.load(builder.gep(before, j)), builder.load(builder.gep(found, j)))
-                    builder.store(total, builder.gep(after, j))
+                    one, two = number(builder, before, inner.index), number(builder, found, inner.index)
+                    builder.store(builder.fadd(one, two), moved(builder, after, inner.index))
 
 
 whole_tile, four_rows, two_rows, one_row = tile_of(ROWS), tile_of(4), tile_of(2), tile_of(1)

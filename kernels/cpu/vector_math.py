@@ -81,7 +81,7 @@ def select(typing_context, condition, yes, no):
 
 @inline
 def power_of_two(n):
-    """2**n for an integer n from -126 to 127."""
+    """2**n for an integer n from -126 to 127; inf for 128."""
     return bits_to_float(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
@@ -104,7 +104,7 @@ def reduce_exp(x):
     p = fma(p, r, F(4.1665795894e-2))
     p = fma(p, r, F(1.6666665459e-1))
     p = fma(p, r, F(5.0000001201e-1))
-    return float_to_bits(shifted) - ROUND_BITS, fma(p, r * r, r)
+    return np.int32(float_to_bits(shifted) - ROUND_BITS), fma(p, r * r, r)
 
 
 @inline
@@ -173,9 +173,16 @@ def log1p_of_unit(x):
 
 
 @inline
+def one_and_exp(x):
+    """1 + e**x: what is smaller than e**-87 does not matter to it, and it is inf from 88.4 on, so one scaling does."""
+    n, p = reduce_exp(clip(x, F(-87.0), F(89.0)))
+    return F(1) + (p + F(1)) * power_of_two(n)
+
+
+@inline
 def sigmoid(x):
     """1 / (1 + e**-x)."""
-    return F(1) / (F(1) + exp(-x))
+    return F(1) / one_and_exp(-x)
 
 
 @inline

@@ -95,6 +95,10 @@ def linear(library, rows, inputs, outputs):
     return Work(library.nn.functional.linear, tensors, operations=2 * rows * inputs * outputs)
 
 
+for _name, _rows in {"linear of 1 row": 1, "linear of 8 rows": 8}.items():  # as in writing a text symbol by symbol
+    case("products", (_rows, 768, 2304), (_rows, 32, 32), _name)(linear)
+
+
 @case("products", (512, 512, 512), (16, 16, 16))
 def matmul(library, m, k, n):
     return Work(library.matmul, (normal(library, m, k), normal(library, k, n)), operations=2 * m * k * n)
@@ -115,6 +119,23 @@ def _attention(library, batch, heads, length, width, causal):
 
 for _name, _is_causal in {"attention": False, "attention causal": True}.items():
     case("products", (16, 4, 128, 32), (2, 2, 8, 8), _name)(functools.partial(_attention, causal=_is_causal))
+
+
+@case("products", (8, 12, 1024, 512, 64), (2, 2, 16, 8, 8), "attention over a cache")
+def _decode(library, batch, heads, places, filled, width):
+    """One new query a row, over the places of its cache that are filled. Without a gradient."""
+    query = normal(library, batch, heads, 1, width)
+    key, value = (normal(library, batch, heads, places, width, seed=i) for i in (1, 2))
+    if library.__name__ == "torch":
+        seen = key[:, :, :filled], value[:, :, :filled]
+        function = functools.partial(library.nn.functional.scaled_dot_product_attention, query, *seen)
+    else:
+        length = library.full((batch,), filled, dtype=library.int64)
+        function = functools.partial(library.ops.attention.attention_decode, query, key, value, length)
+    numbers = batch * heads * width
+    shape = f"{batch}x{heads}x{filled} of {places}x{width}"
+    return Work(function, operations=4 * numbers * filled, moved=(4 * numbers * (2 * filled + 2), 0), shape=shape)
+
 
 # Convolutions
 

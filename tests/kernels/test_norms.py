@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("numba")
-from minigen.kernels.cpu import group_norm, norms
+from minigen.kernels.cpu import group_norm, norms, pairs
 from minigen.kernels.cpu.activations import GRADIENTS, VALUES
 
 random = np.random.default_rng(0)
@@ -27,26 +27,30 @@ def beside(arrays, gap):
 
 @pytest.mark.parametrize("width", [1, 5, 16, 37])
 def test_bits_do_not_depend_on_where_arrays_lie(width):
-    x, g, per = draw(2, 6, width), draw(2, 6, width), [draw(2, width) for _ in range(4)]
-    rows = [a.reshape(12, width) for a in (x, g)]
-    per_row = [draw(12) for _ in range(4)]
+    x, g, per = (
+        draw(2, 22, width),
+        draw(2, 22, width),
+        [draw(2, width) for _ in range(4)],
+    )  # 11 rows: 8 and 3, 2 4 and 3
+    rows = [a.reshape(44, width) for a in (x, g)]
+    per_row = [draw(44) for _ in range(4)]
     y, first, second = np.zeros_like(x), np.zeros((2, 2, width), np.float32), np.zeros((2, 2, width), np.float32)
     calls = [
-        (norms.sums_columns, [x, per[0], first, second], 3),
-        (norms.affine_columns(norms.itself), [x, *per[:3], y], 3),
-        (norms.gradient_sums_columns, [g, x, per[0], first, second], 3),
-        (norms.gradient_affine_columns, [g, x, *per, y], 3),
-        (norms.sums_rows, [rows[0], *per_row[:3]], 5),
-        (norms.affine_rows(norms.itself), [rows[0], *per_row[:3], y.reshape(12, width)], 5),
-        (norms.gradient_sums_rows, [rows[1], rows[0], *per_row[:3]], 5),
-        (norms.gradient_affine_rows, [rows[1], rows[0], *per_row, y.reshape(12, width)], 5),
+        (pairs.sums_columns, [x, per[0], first, second], 11),
+        (pairs.affine_columns(pairs.itself), [x, *per[:3], y], 11),
+        (pairs.gradient_sums_columns, [g, x, per[0], first, second], 11),
+        (pairs.gradient_affine_columns, [g, x, *per, y], 11),
+        (pairs.sums_rows, [rows[0], *per_row[:3]], 5),
+        (pairs.affine_rows(pairs.itself), [rows[0], *per_row[:3], y.reshape(44, width)], 5),
+        (pairs.gradient_sums_rows, [rows[1], rows[0], *per_row[:3]], 5),
+        (pairs.gradient_affine_rows, [rows[1], rows[0], *per_row, y.reshape(44, width)], 5),
     ]
     slope = GRADIENTS["silu"]
     calls += [
-        (norms.affine_columns(VALUES["silu"]), [x, *per[:3], y], 3),
-        (norms.affine_rows(VALUES["silu"]), [rows[0], *per_row[:3], y.reshape(12, width)], 5),
-        (norms.inner_gradient_columns(slope), [g, x, *per[:3], y, first, second], 3),
-        (norms.inner_gradient_rows(slope), [*rows[::-1], *per_row[:3], y.reshape(12, width), *draw(2, 12)], 5),
+        (pairs.affine_columns(VALUES["silu"]), [x, *per[:3], y], 11),
+        (pairs.affine_rows(VALUES["silu"]), [rows[0], *per_row[:3], y.reshape(44, width)], 5),
+        (pairs.inner_gradient_columns(slope), [g, x, *per[:3], y, first, second], 11),
+        (pairs.inner_gradient_rows(slope), [*rows[::-1], *per_row[:3], y.reshape(44, width), *draw(2, 44)], 5),
     ]
     for loop, arrays, step in calls:
         found = set()
@@ -57,6 +61,22 @@ def test_bits_do_not_depend_on_where_arrays_lie(width):
         assert len(found) == 1, loop
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3, 4, 7, 8, 9, 21])
+def test_rows_are_taken_several_at_a_time(rows):
+    x, g, k, a, b, c = draw(2, rows, 37), draw(2, rows, 37), *draw(4, 2, 37)
+    centred = x.astype(np.float64) - k[:, None]
+    y, first, second = np.zeros_like(x), np.zeros((2, 1, 37), np.float32), np.zeros((2, 1, 37), np.float32)
+    close = lambda found, expected: np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    pairs.sums_columns(x, k, first, second, 32)
+    close(first[:, 0], centred.sum(1)), close(second[:, 0], (centred**2).sum(1))
+    pairs.gradient_sums_columns(g, x, k, first, second, 32)
+    close(first[:, 0], g.sum(1)), close(second[:, 0], (g * centred).sum(1))
+    pairs.affine_columns(pairs.itself)(x, k, a, b, y, 32)
+    close(y, centred * a[:, None] + b[:, None])
+    pairs.gradient_affine_columns(g, x, k, a, b, c, y, 32)
+    close(y, g * a[:, None] + centred * b[:, None] + c[:, None])
+
+
 @pytest.mark.parametrize("name", [None, "silu"])
 @pytest.mark.parametrize("shape, groups", [((5, 8, 3, 4), 2), ((4, 6, 50), 6), ((9, 40, 17), 5)])
 def test_sample_by_sample_is_the_same_as_all_at_once(shape, groups, name, monkeypatch):
@@ -65,6 +85,7 @@ def test_sample_by_sample_is_the_same_as_all_at_once(shape, groups, name, monkey
     results = []
     for several in (1, 100):
         monkeypatch.setattr(group_norm, "SEVERAL", several)
+        monkeypatch.setattr(group_norm, "SMALL", 0)
         y, *saved = group_norm.group_norm(x, groups, weight, bias, 1e-5, name)
         results.append([y, *group_norm.group_norm_gradient(g, x, groups, weight, *saved, name)])
         assert y.strides == x.strides
