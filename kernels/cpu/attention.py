@@ -1,7 +1,7 @@
 """Scaled dot-product attention, head by head, without ever holding a whole (T, S) matrix of weights.
 
-    attention(q, k, v, mask, keep, scale, causal)                                -> y, logs
-    attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too) -> gq, gk, gv, gmask
+    attention(q, k, v, mask, drop, scale, causal)                                -> y, logs
+    attention_gradient(g, q, k, v, mask, drop, y, logs, scale, causal, mask_too) -> gq, gk, gv, gmask
     attention_decode(q, k, v, length, scale)                                     -> y: T is 1, row b sees length[b] keys
 
 q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) with H a multiple of G: head h of q attends with head h // (H / G) of k
@@ -9,8 +9,14 @@ and v. Their last stride must be one element; all others are free, so views of o
 where they stand. y (B, H, T, E) lies in memory as (B, T, H, E): `y.transpose(0, 2, 1, 3).reshape(B, T, H E)` is a view,
 and so are the gradients' counterparts.
 
-mask (B, H, T, S) is added to the scores, -inf forbids; keep (B, H, T, S) multiplies the weights (dropout's mask).
-Either may be None, and broadcast views cost no memory. A query that may attend to nothing gets zeros.
+mask (B, H, T, S), or None, is added to the scores, -inf forbids; a broadcast view costs no memory. A query that may
+attend to nothing gets zeros.
+
+drop is None, or dropout of the weights: (threshold, factor, (seed, stream, first)). As in dropout.py nothing of it is
+stored: a weight is kept, times `factor`, where its word of the Philox stream is at least `threshold`. The rows of the
+weights (B, H, T, S), in this order, begin with a block of four words each: weight s of row r belongs to word s % 4 of
+block first + r ceil(S / 4) + s // 4. So a block serves four keys of one query, which lie in one column here, and 16
+queries' blocks are made side by side.
 
 Floor: 2 products forward, 5 backward, each 2 T S D operations a head (half of that if causal), and T S exponentials
 each way: at the GPT step's B16 H4 T128 D32, causal, on two cores of a Zen 5 (450 GFLOPS and 9 exponentials a
@@ -23,7 +29,10 @@ v2  blocks of 64 queries: scores, softmax and product in the L2 cache, keys afte
 v3  scores lie across: a key's row holds its scores with the block's queries. Then k, v, q and dy are read where they
     stand by all five products (row_tiles.py; only q and dy are turned, once a block), the softmax goes down the columns
     without a sum across a vector, and if causal each product leaves out what is not seen, 8 rows at a time; no BLAS
-                                                                                            0.43 + 0.75 ms <- this file
+                                                                                            0.43 + 0.75 ms
+v4  dropout (0.1) draws its words here, a block of queries at a time, forward and again backward; before, it multiplied
+    by an array of T S numbers a head. Of one core's time, without dropout 0.85 + 1.54 ms:
+                                                                          2.54 + 2.68  ->  1.10 + 1.89 ms <- this file
 """
 
 import numpy as np
@@ -33,6 +42,7 @@ from .addresses import address, shifted
 from .attention_few import FEW, few_queries, one_query
 from .blas import FOUND, single_threaded_blas
 from .compile import choose, inline_sums, kernel
+from .random import U64, block
 from .row_tiles import ROWS, WIDTH, by_panel
 from .vector_math import exp, log, select
 
@@ -42,6 +52,7 @@ SERIAL = 1 << 17  # numbers in keys and values for which one query's threads are
 BLOCK = 64  # queries at once: (S, BLOCK) scores stay in the L2 cache up to S of about 2000
 WIDEST = np.inf  # how large a head may be
 NOTHING = np.empty((0, 0, 1, 1), np.float32)  # empty, and yet NOTHING[:, :, 0, 0] lies inside it
+KEEPS_ALL = np.uint32(0), F(1), U64(0), U64(0), U64(0)  # a threshold of 0: nothing is drawn
 
 
 @inline_sums
@@ -132,8 +143,45 @@ def add_mask(scores, mask, first, count):
                 row[i] += mask[first + i, j]
 
 
-@kernel(reads=("q", "k", "v", "mask", "keep"), dense=("y", "logs"))
-def forward(q, k, v, mask, keep, y, logs, scale, causal):
+@inline_sums
+def draw_kept(kept, drop, row, per_row):
+    """kept[j, i] = whether dropout keeps the weight of key j in query i. `row`: of query 0, of per_row blocks each.
+
+    Always of BLOCK queries: so many are drawn six times as fast as a number of them that the compiler does not know.
+    """
+    threshold, _, seed, stream, begin = drop
+    words, keys = np.empty((4, BLOCK), np.uint32), kept.shape[0]
+    for j in range(0, keys, 4):
+        number = begin + U64(row) * U64(per_row) + U64(j // 4)
+        for i in range(BLOCK):
+            w0, w1, w2, w3 = block(seed, stream, U64(number + U64(i) * U64(per_row)))
+            words[0, i] = w0
+            words[1, i] = w1
+            words[2, i] = w2
+            words[3, i] = w3
+        for r in range(min(4, keys - j)):
+            word, to = words[r], kept[j + r]
+            for i in range(BLOCK):
+                to[i] = word[i] >= threshold
+
+
+@inline_sums
+def room_for_kept(drop, keys):
+    """Room for `draw_kept`, if anything is dropped."""
+    return np.empty((keys if drop[0] > 0 else 0, BLOCK), np.bool_)
+
+
+@inline_sums
+def leave_kept(x, kept, factor):
+    """x[j, i] *= factor, or = 0 where it is not kept."""
+    for j in range(kept.shape[0]):
+        row, keep = x[j], kept[j]
+        for i in range(BLOCK):
+            row[i] = select(keep[i], row[i] * factor, F(0))
+
+
+@kernel(reads=("q", "k", "v", "mask"), dense=("y", "logs"))
+def forward(q, k, v, mask, drop, y, logs, scale, causal):
     B, H, T, D = q.shape
     G, S, E = k.shape[1], k.shape[2], v.shape[3]
     blocks = (T + BLOCK - 1) // BLOCK
@@ -169,12 +217,10 @@ def forward(q, k, v, mask, keep, y, logs, scale, causal):
             row = scores[j]
             for i in range(unseen):
                 row[i] = F(0)
-        if keep.size > 0:
-            kept = keep[b, h]
-            for j in range(keys):
-                row = scores[j]
-                for i in range(count):
-                    row[i] *= kept[first + i, j]
+        kept = room_for_kept(drop, keys)
+        if kept.size > 0:
+            draw_kept(kept, drop, (b * H + h) * T + first, (S + 3) // 4)
+            leave_kept(scores, kept, drop[1])
         values, out = v[b, g, :keys], y[b, first : first + count, h]
         room = room_for(keys, E)
         padded(values, room)
@@ -186,9 +232,9 @@ def forward(q, k, v, mask, keep, y, logs, scale, causal):
                 line[e] *= share
 
 
-@kernel(reads=("dy", "q", "k", "v", "mask", "keep", "logs"), dense=("logs",))
-def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
-    """With P the weights, dropped ones zeroed in P~ = P keep:  dV = P~^T dY,  dP = (dY V^T) keep,
+@kernel(reads=("dy", "q", "k", "v", "mask", "logs"), dense=("logs",))
+def backward(dy, q, k, v, mask, drop, logs, dq, dk, dv, dmask, scale, causal):
+    """With P the weights and K what dropout multiplies them by, P~ = P K:  dV = P~^T dY,  dP = (dY V^T) K,
     dScores = P (dP - rowsum(P dP)),  dQ = scale dScores K,  dK = scale dScores^T Q.
     """
     B, H, T, D = q.shape
@@ -200,6 +246,7 @@ def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
         dk[b, :, g] = F(0)
         dv[b, :, g] = F(0)
         weights_room, slopes_room = np.empty((S, BLOCK), np.float32), np.empty((S, BLOCK), np.float32)
+        kept_room = room_for_kept(drop, S)
         key_room, query_room, dy_room = room_for(S, D), room_for(BLOCK, D), room_for(BLOCK, E)
         inner = np.empty(BLOCK, np.float32)
         padded(k[b, g], key_room)
@@ -207,7 +254,7 @@ def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
             for first in range(0, T, BLOCK):
                 count = min(BLOCK, T - first)
                 keys = min(S, first + count) if causal else S
-                weights, slopes = weights_room[:keys], slopes_room[:keys]
+                weights, slopes, kept = weights_room[:keys], slopes_room[:keys], kept_room[:keys]
                 queries, rows, log_sum = (
                     q[b, h, first : first + count],
                     dy[b, h, first : first + count],
@@ -221,12 +268,9 @@ def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
                 products_across(v[b, g, :keys], dy_panels, slopes, zero, first, causal)
                 if mask.size > 0:
                     add_mask(weights, mask[b, h], first, count)
-                if keep.size > 0:
-                    kept = keep[b, h]
-                    for j in range(keys):
-                        d = slopes[j]
-                        for i in range(count):
-                            d[i] *= kept[first + i, j]
+                if kept.size > 0:
+                    draw_kept(kept, drop, (b * H + h) * T + first, (S + 3) // 4)
+                    leave_kept(slopes, kept, drop[1])
                 inner[:] = F(0)
                 for j in range(keys):
                     unseen = min(count, max(0, j - first)) if causal else 0
@@ -257,12 +301,8 @@ def backward(dy, q, k, v, mask, keep, logs, dq, dk, dv, dmask, scale, causal):
                     d = slopes[j]
                     for i in range(count):
                         d[i] *= scale
-                if keep.size > 0:
-                    kept = keep[b, h]
-                    for j in range(keys):
-                        p = weights[j]
-                        for i in range(count):
-                            p[i] *= kept[first + i, j]
+                if kept.size > 0:
+                    leave_kept(weights, kept, drop[1])
                 padded(queries, query_room)
                 padded(rows, dy_room)
                 to_queries(
@@ -280,14 +320,22 @@ def unit_rows(x):
     return x if along == 4 and down >= 4 * x.shape[-1] and down % 4 == 0 else np.ascontiguousarray(x)
 
 
-def attention(q, k, v, mask, keep, scale, causal):
+def dropout_of(drop):
+    """What the kernels take of dropout: threshold, factor, seed, stream and first block."""
+    if drop is None:
+        return KEEPS_ALL
+    threshold, factor, (seed, stream, first) = drop
+    return np.uint32(threshold), F(factor), U64(seed), U64(stream), U64(first)
+
+
+def attention(q, k, v, mask, drop, scale, causal):
     """softmax(scale q k^T + mask) v, and the logarithm of each softmax's sum. Shapes as in the head; none
     empty.
     """
     (B, H, T, _), E = q.shape, v.shape[3]
     y, logs = np.empty((B, T, H, E), np.float32), np.empty((B, H, T), np.float32)
-    mask, keep = NOTHING if mask is None else mask, NOTHING if keep is None else keep
-    arguments = unit_rows(q), unit_rows(k), unit_rows(v), mask, keep, y, logs, F(scale), causal
+    mask = NOTHING if mask is None else mask
+    arguments = unit_rows(q), unit_rows(k), unit_rows(v), mask, dropout_of(drop), y, logs, F(scale), causal
     if T <= FEW and FOUND is not None:
         with single_threaded_blas:
             few_queries(*arguments)
@@ -296,7 +344,7 @@ def attention(q, k, v, mask, keep, scale, causal):
     return y.transpose(0, 2, 1, 3), logs
 
 
-def attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too=False):
+def attention_gradient(g, q, k, v, mask, drop, y, logs, scale, causal, mask_too=False):
     """The gradients of q, k and v, and that of the mask, (B, H, T, S), if `mask_too`, else None.
 
     y serves the GPU's kernel: here a row's sum of P dP is made of the weights, which are at hand.
@@ -304,9 +352,9 @@ def attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too=
     B, H, T, S = *q.shape[:3], k.shape[2]
     dq, dk, dv = (np.empty((x.shape[0], x.shape[2], x.shape[1], x.shape[3]), np.float32) for x in (q, k, v))
     dmask = np.zeros((B, H, T, S), np.float32) if mask_too else NOTHING
-    mask, keep = NOTHING if mask is None else mask, NOTHING if keep is None else keep
+    mask = NOTHING if mask is None else mask
     g, q, k, v = unit_rows(g), unit_rows(q), unit_rows(k), unit_rows(v)
-    backward(g, q, k, v, mask, keep, logs, dq, dk, dv, dmask, F(scale), causal)
+    backward(g, q, k, v, mask, dropout_of(drop), logs, dq, dk, dv, dmask, F(scale), causal)
     dq, dk, dv = (x.transpose(0, 2, 1, 3) for x in (dq, dk, dv))
     return dq, dk, dv, dmask if mask_too else None
 

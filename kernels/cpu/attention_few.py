@@ -1,6 +1,6 @@
 """Attention of a few queries, as when a text is written symbol by symbol: scores lie with a query's keys in one row.
 
-    few_queries(q, k, v, mask, keep, y, logs, scale, causal)     shapes as in attention.py
+    few_queries(q, k, v, mask, drop, y, logs, scale, causal)     shapes as in attention.py
     one_query(q, k, v, length, y, scale)                         a query a head, and a length for each row's keys
 
 attention.py works on WIDTH queries at once, across the keys; of fewer than FEW most of that would be wasted. Here each
@@ -18,7 +18,8 @@ from numba import prange
 
 from .blas import gemm_nn, gemm_nt
 from .compile import inline_sums, kernel
-from .vector_math import exp, log
+from .random import U64, block
+from .vector_math import exp, log, select
 
 F = np.float32
 NEGATIVE = F(-np.inf)
@@ -44,9 +45,24 @@ def score_rows(q, k, mask, scores, scale, causal):
                 row[j] = NEGATIVE
 
 
-@kernel(reads=("q", "k", "v", "mask", "keep"))
-def few_queries(q, k, v, mask, keep, y, logs, scale, causal):
+@inline_sums
+def drop_some(row, words, drop, first):
+    """row[j] *= factor, or = 0 where its word of the blocks from `first` on is below the threshold."""
+    threshold, factor, seed, stream, _ = drop
+    for c in range((row.size + 3) // 4):
+        w0, w1, w2, w3 = block(seed, stream, U64(first + U64(c)))
+        words[0, c] = w0
+        words[1, c] = w1
+        words[2, c] = w2
+        words[3, c] = w3
+    for j in range(row.size):
+        row[j] = select(words[j % 4, j // 4] >= threshold, row[j] * factor, F(0))
+
+
+@kernel(reads=("q", "k", "v", "mask"))
+def few_queries(q, k, v, mask, drop, y, logs, scale, causal):
     B, H, count, _ = q.shape
+    blocks = (k.shape[2] + 3) // 4  # of dropout's words in a row
     keys = min(k.shape[2], count) if causal else k.shape[2]
     for task in prange(B * H):
         b, h = task // H, task % H
@@ -69,10 +85,9 @@ def few_queries(q, k, v, mask, keep, y, logs, scale, causal):
             share = F(1) / total if total > 0 else F(0)
             for j in range(keys):
                 row[j] *= share
-            if keep.size > 0:
-                kept = keep[b, h, i]
-                for j in range(keys):
-                    row[j] *= kept[j]
+            if drop[0] > 0:
+                words = np.empty((4, blocks), np.uint32)
+                drop_some(row, words, drop, drop[4] + U64((b * H + h) * count + i) * U64(blocks))
         gemm_nn(scores, v[b, g, :keys], y[b, :, h], F(0))
 
 

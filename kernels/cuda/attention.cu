@@ -8,7 +8,8 @@
 // It should be near because a block keeps its queries and their results in registers and streams the keys through
 // shared memory, the next tile being copied while this one is worked on (8.0 and up); scores never leave the registers;
 // a row is scaled once, at its end; tiles wholly in the future are left out; the blocks with most keys start first.
-// Not yet measured.
+// Dropout stores nothing: a weight's word is drawn by its place, here and again in the gradient, each word once (5
+// multiplications of 32 x 32 bits). Not yet measured.
 
 #include "attention.cuh"
 
@@ -16,14 +17,15 @@ constexpr int KEYS = BY_PAIRS ? (DIM <= 64 ? 64 : 32) : DIM <= 64 ? 32 : 16;  //
 constexpr int STAGES = BY_PAIRS || DIM <= 32 ? 2 : 1, N = KEYS / 8;
 constexpr int HELD = BY_PAIRS ? 0 : ROWS * PITCH;  // in registers else
 
-KERNEL attention(const T* q, const T* k, const T* v, const T* mask, const T* keep, T* y, float* logs, i64 heads,
-                 i64 groups, i64 queries, i64 keys, i64 D, i64 E, float scale, i64 causal, STRIDES(q, t),
+KERNEL attention(const T* q, const T* k, const T* v, const T* mask, T* y, float* logs, DROP_NUMBERS,
+                 i64 heads, i64 groups, i64 queries, i64 keys, i64 D, i64 E, float scale, i64 causal, STRIDES(q, t),
                  STRIDES(k, s), STRIDES(v, s), MARKS_STRIDES) {
     alignas(16) __shared__ T memory[HELD + STAGES * 2 * KEYS * PITCH];
     i64 blocks = over(queries, ROWS), head = blockIdx.x / blocks, b = head / heads, h = head % heads;
     i64 first = (blocks - 1 - blockIdx.x % blocks) * ROWS, own = first + 16 * warp(), group = h / (heads / groups);
     q += b * q_b + h * q_h, k += b * k_b + group * k_h, v += b * v_b + group * v_h;
     Marks marks = MARKS(b, h);
+    Drop drop = DROP(b, h);
 
     Left<> left;
     left.take(memory, q, q_t, first, queries, D);
@@ -60,8 +62,14 @@ KERNEL attention(const T* q, const T* k, const T* v, const T* mask, const T* kee
             w[n][e] = exp2f(w[n][e] - most[e / 2]);
             total[e / 2] += w[n][e];
         });
-        if (keep)
-            each<N>([&](int n, int e) { w[n][e] *= marks.kept(row + e / 2 * 8, column + 8 * n + e % 2); });
+        if (drop.threshold) {
+            #pragma unroll
+            for (int n = 0; n < N; n++) {
+                Words words = drop.down_queries(own, from + 8 * n);
+                #pragma unroll
+                for (int e = 0; e < 4; e++) w[n][e] = words.at[e] >= drop.threshold ? w[n][e] : 0;
+            }
+        }
         each<DIM / 8>([&](int n, int e) { sum[n][e] *= factor[e / 2]; });
         mix(sum, w, tile(stage, 1));
     });
@@ -71,7 +79,7 @@ KERNEL attention(const T* q, const T* k, const T* v, const T* mask, const T* kee
     for (int r = 0; r < 2; r++) {
         total[r] += __shfl_xor_sync(ALL, total[r], 1);
         total[r] += __shfl_xor_sync(ALL, total[r], 2);
-        share[r] = total[r] == 0 ? 0 : 1 / total[r];
+        share[r] = total[r] == 0 ? 0 : drop.factor / total[r];
         i64 i = own + lane() / 4 + 8 * r;
         if (i < queries && lane() % 4 == 0)  // infinite: weights of 0 in the gradient
             logs[head * queries + i] = total[r] == 0 ? INFINITY : (top[r] + log2f(total[r])) * LN_2;

@@ -1,4 +1,4 @@
-// What the attention kernels share: tiles of rows in shared memory, the two products of a warp, and masks.
+// What the attention kernels share: tiles of rows in shared memory, the two products of a warp, masks and dropout.
 //
 // A warp works on 16 rows of one matrix (queries, say) against tiles of another's (keys), 8 N rows at a time:
 //
@@ -18,6 +18,7 @@
 
 #include "common.cuh"
 #include "mma.cuh"
+#include "philox.cuh"
 
 constexpr int DIM = HEAD, PITCH = DIM + PACK;
 constexpr bool BY_PAIRS = sizeof(T) == 2;
@@ -178,7 +179,7 @@ INLINE void scores(float (&c)[N][4], const Left<IN_REGISTERS>& left, const S* ti
 
 template <int N, class S> INLINE void mix(float (&c)[DIM / 8][4], const float (&w)[N][4], const S* tile) {
     int g = lane() / 4, t = lane() % 4;
-    __syncwarp();  // masks and dropout let lanes go different ways
+    __syncwarp();  // masks let lanes go different ways
     if constexpr (BY_PAIRS) {
         #pragma unroll
         for (int k = 0; k < N; k += 2) {
@@ -248,11 +249,11 @@ INLINE void put(T* x, i64 stride, i64 first, i64 n, i64 width, const float (&c)[
     }
 }
 
-// ---- who may see whom: one head of the mask that is added, of what dropout keeps, and the future ----
+// ---- who may see whom: one head of the mask that is added, and the future ----
 
 struct Marks {
-    const T *mask, *keep;  // null where there is none
-    i64 mask_t, mask_s, keep_t, keep_s;
+    const T* mask;  // null where there is none
+    i64 mask_t, mask_s;
     int queries, keys;
     bool causal;
     float scale;  // times log2(e): scores are exponents of 2
@@ -264,16 +265,58 @@ struct Marks {
         if (!seen(i, j)) return -INFINITY;
         return mask ? product * scale + LOG2_E * widen(mask[i * mask_t + j * mask_s]) : product * scale;
     }
-
-    INLINE float kept(int i, int j) const { return seen(i, j) ? widen(keep[i * keep_t + j * keep_s]) : 0; }
 };
 
 #define STRIDES(x, row) i64 x##_b, i64 x##_h, i64 x##_##row
-#define MARKS_STRIDES i64 mask_b, i64 mask_h, i64 mask_t, i64 mask_s, i64 keep_b, i64 keep_h, i64 keep_t, i64 keep_s
-#define MARKS(b, h)                                                                                   \
-    Marks {                                                                                           \
-        mask ? mask + (b)*mask_b + (h)*mask_h : mask, keep ? keep + (b)*keep_b + (h)*keep_h : keep,   \
-            mask_t, mask_s, keep_t, keep_s, (int)queries, (int)keys, causal != 0, scale *LOG2_E       \
+#define MARKS_STRIDES i64 mask_b, i64 mask_h, i64 mask_t, i64 mask_s
+#define MARKS(b, h)                                                                                  \
+    Marks {                                                                                          \
+        mask ? mask + (b)*mask_b + (h)*mask_h : mask, mask_t, mask_s, (int)queries, (int)keys,       \
+            causal != 0, scale *LOG2_E                                                               \
     }
 
 INLINE i64 over(i64 n, i64 size) { return (n + size - 1) / size; }
+
+// ---- dropout of one head's weights: each is drawn where it is needed, by its place alone ----
+
+// Lanes `by` apart share two words: of the lower one `high` and of the upper one `low` change places.
+INLINE void exchange(u32& low, u32& high, int by) {
+    bool upper = lane() & by;
+    u32 got = __shfl_xor_sync(ALL, upper ? low : high, by);
+    if (upper) low = got;
+    else high = got;
+}
+
+struct Drop {
+    u32 threshold;  // a weight is kept, times `factor`, if its word is not below; 0 where there is no dropout
+    float factor;
+    u64 seed, stream, first, per_row;  // the block of query 0 and key 0, and how many blocks a query has
+
+    // Four keys of query i, from key j on, which is a multiple of 4.
+    INLINE Words block(int i, int j) const { return philox(seed, stream, first + i * per_row + j / 4); }
+
+    // Word e belongs to c[.][e], queries i to i + 15 down and keys j to j + 7 across. Two lanes have the same four keys
+    // of two queries; each draws one query's, and no word is drawn twice. All lanes of the warp call it.
+    INLINE Words down_queries(int i, int j) const {
+        Words w = block(i + lane() / 4 + lane() % 2 * 8, j + lane() % 4 / 2 * 4);
+        exchange(w.at[0], w.at[2], 1), exchange(w.at[1], w.at[3], 1);
+        return w;
+    }
+
+    // The same for keys j to j + 15 down and queries i to i + 7 across: four lanes, four blocks.
+    INLINE Words down_keys(int j, int i) const {
+        int four = lane() / 16, own = lane() / 4 % 4;
+        Words w = block(i + lane() % 4 * 2 + own % 2, j + four * 4 + own / 2 * 8);
+        exchange(w.at[0], w.at[1], 4), exchange(w.at[2], w.at[3], 4);
+        exchange(w.at[0], w.at[2], 8), exchange(w.at[1], w.at[3], 8);
+        return w;
+    }
+};
+
+#define DROP_NUMBERS u64 drop_below, float drop_factor, u64 seed, u64 seed_stream, u64 block, const u64* place
+#define DROP(b, h)                                                                                   \
+    Drop {                                                                                           \
+        (u32)drop_below, drop_factor, seed, seed_stream,                                             \
+            block + (place ? *place : 0) + ((b)*heads + (h)) * queries * over(keys, 4),              \
+            (u64)over(keys, 4)                                                                       \
+    }

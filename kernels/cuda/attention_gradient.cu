@@ -1,7 +1,7 @@
 // The gradient of attention (Dao 2023, arXiv:2307.08691, algorithm 2), from the logarithm of each row's sum alone. With
-// P the weights, P~ = P keep, and `inner` the products of the rows of dy and y:
+// P the weights, K what dropout multiplies them by, P~ = P K, and `inner` the products of the rows of dy and y:
 //
-//   dP = (dy v^T) keep,  dS = P (dP - inner),  dq = scale dS k,  dk = scale dS^T q,  dv = P~^T dy
+//   dP = (dy v^T) K,  dS = P (dP - inner),  dq = scale dS k,  dk = scale dS^T q,  dv = P~^T dy
 //
 //   attention_gradient_queries   a block has some queries and streams the keys: dq, inner, and dS where it is wanted
 //   attention_gradient_keys      a block has some keys and streams the queries of all heads that share them: dk, dv
@@ -20,7 +20,7 @@ constexpr int HELD = BY_PAIRS ? 0 : ROWS * PITCH;  // each of the two left sides
 constexpr bool CROWDED = BY_PAIRS && DIM > 96;     // two sums, of keys and of values: one left side stays in memory
 
 KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v, const T* y, const T* mask,
-                                  const T* keep, const float* logs, float* inner, T* dq, T* dmask, i64 heads,
+                                  const float* logs, float* inner, T* dq, T* dmask, DROP_NUMBERS, i64 heads,
                                   i64 groups, i64 queries, i64 keys, i64 D, i64 E, float scale, i64 causal,
                                   STRIDES(q, t), STRIDES(k, s), STRIDES(v, s), STRIDES(g, t), STRIDES(y, t),
                                   MARKS_STRIDES) {
@@ -31,6 +31,7 @@ KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v
     g += b * g_b + h * g_h, q += b * q_b + h * q_h, y += b * y_b + h * y_h;
     k += b * k_b + group * k_h, v += b * v_b + group * v_h;
     Marks marks = MARKS(b, h);
+    Drop drop = DROP(b, h);
 
     Left<> left, left_g;
     left.take(memory, q, q_t, first, queries, D);
@@ -70,7 +71,14 @@ KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v
             each<N>([&](int n, int e) { w[n][e] *= marks.scale; });
         else
             each<N>([&](int n, int e) { w[n][e] = marks.score(w[n][e], i(e), j(n, e)); });
-        if (keep) each<N>([&](int n, int e) { d[n][e] *= marks.kept(i(e), j(n, e)); });
+        if (drop.threshold) {
+            #pragma unroll
+            for (int n = 0; n < N; n++) {
+                Words words = drop.down_queries(own, from + 8 * n);
+                #pragma unroll
+                for (int e = 0; e < 4; e++) d[n][e] = words.at[e] >= drop.threshold ? d[n][e] * drop.factor : 0;
+            }
+        }
         each<N>([&](int n, int e) { w[n][e] = exp2f(w[n][e] - less[e / 2]) * (d[n][e] - along[e / 2]); });
         if (dmask)
             each<N>([&](int n, int e) {
@@ -81,9 +89,9 @@ KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v
     put(dq + (b * queries * heads + h) * D, heads * D, own, queries, D, sum, scale, scale);
 }
 
-KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, const T* mask, const T* keep,
-                               const float* logs, const float* inner, T* dk, T* dv, i64 heads, i64 groups,
-                               i64 queries, i64 keys, i64 D, i64 E, float scale, i64 causal, STRIDES(q, t),
+KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, const T* mask, const float* logs,
+                               const float* inner, T* dk, T* dv, DROP_NUMBERS, i64 heads, i64 groups, i64 queries,
+                               i64 keys, i64 D, i64 E, float scale, i64 causal, STRIDES(q, t),
                                STRIDES(k, s), STRIDES(v, s), STRIDES(g, t), MARKS_STRIDES) {
     constexpr int N = QUERY_TILE / 8;
     constexpr int BEFORE = CROWDED ? ROWS * PITCH : 2 * HELD;
@@ -118,6 +126,7 @@ KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, c
         int from = (skipped + (u32)step % (u32)per_head) * QUERY_TILE, row = own + lane() / 4;
         if (own >= keys || (causal && from + QUERY_TILE - 1 < own)) return;
         Marks marks = MARKS(b, h);
+        Drop drop = DROP(b, h);
         float w[N][4], d[N][4];
         scores(w, left, tile(stage, 0));
         scores(d, left_v, tile(stage, 1));
@@ -127,13 +136,18 @@ KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, c
         else
             each<N>([&](int n, int e) { w[n][e] = marks.score(w[n][e], from + c(n, e), row + e / 2 * 8); });
         each<N>([&](int n, int e) { w[n][e] = exp2f(w[n][e] - less[stage][c(n, e)]); });
-        if (keep)
-            each<N>([&](int n, int e) {
-                float kept = marks.kept(from + c(n, e), row + e / 2 * 8), p = w[n][e];
-                w[n][e] = p * kept;
-                d[n][e] = p * (d[n][e] * kept - along[stage][c(n, e)]);
-            });
-        else
+        if (drop.threshold) {
+            #pragma unroll
+            for (int n = 0; n < N; n++) {
+                Words words = drop.down_keys(own, from + 8 * n);
+                #pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    float kept = words.at[e] >= drop.threshold ? drop.factor : 0, p = w[n][e];
+                    w[n][e] = p * kept;
+                    d[n][e] = p * (d[n][e] * kept - along[stage][c(n, e)]);
+                }
+            }
+        } else
             each<N>([&](int n, int e) { d[n][e] = w[n][e] * (d[n][e] - along[stage][c(n, e)]); });
         mix(sum_v, w, tile(stage, 1));
         mix(sum, d, tile(stage, 0));

@@ -8,14 +8,15 @@ import math
 
 import numpy as np
 
-from .. import kernels, random
+from .. import kernels
 from ..autograd import action, op
 from ..autograd.modes import mode
-from ..device import FLOATS, device_of, xp
-from ..errors import ArgumentError, DtypeError, ShapeError, expect
+from ..device import FLOATS, xp
+from ..errors import DtypeError, ShapeError, expect
 from ..tensor import value as array
 from ..tensor import wrap
 from .arithmetic import where
+from .dropout import drop_for, drop_weights
 from .elementary import exp
 from .rearranging import repeat_interleave
 from .reduction import sum
@@ -23,32 +24,33 @@ from .shape import expand, reshape
 
 
 @op(saves=("logs",))
-def _attention(query, key, value, mask, keep, scale, causal):
+def _attention(query, key, value, mask, drop, scale, causal):
     """query (B, H, T, D), key (B, G, S, D), value (B, G, S, E) -> (B, H, T, E); head h uses key head h // (H / G).
 
-    mask is added to the scores, keep multiplies the weights; each is None or broadcasts to (B, H, T, S).
+    mask is added to the scores: None or broadcasts to (B, H, T, S). drop is dropout of the weights: None or what
+    `drop_for` gives for (B, H, T, S).
     """
     family = kernels.find(query, "attention")
-    if not _served(family, query, key, value):
+    plain = mask is None and drop is None and not causal and query.shape[1] == key.shape[1]
+    if not _served(family, query, key, value, plain):
         return NotImplemented
-    return family.attention(query, key, value, *_spread(query, key, mask, keep), scale, causal)
+    return family.attention(query, key, value, _spread(query, key, mask), drop, scale, causal)
 
 
-def _served(family, query, key, value):
-    """Whether there is a kernel for heads of this size, and something to do."""
+def _served(family, query, key, value, plain=False):
+    """Whether there is a kernel for heads of this size, and something to do. plain: the family takes any size."""
     some = 0 not in query.shape and 0 not in key.shape and 0 not in value.shape
-    return some and family is not None and max(query.shape[3], value.shape[3]) <= family.WIDEST
+    return some and family is not None and (plain or max(query.shape[3], value.shape[3]) <= family.WIDEST)
 
 
 @_attention.gradient
-def _(g, y, query, key, value, mask, keep, logs, scale, causal, needs):
-    family = kernels.find(g, "attention")
-    mask, keep = _spread(query, key, mask, keep)
-    return family.attention_gradient(g, query, key, value, mask, keep, y, logs, scale, causal, mask_too=needs[3])
+def _(g, y, query, key, value, mask, drop, logs, scale, causal, needs):
+    family, mask = kernels.find(g, "attention"), _spread(query, key, mask)
+    return family.attention_gradient(g, query, key, value, mask, drop, y, logs, scale, causal, mask_too=needs[3])
 
 
 @_attention.definition
-def _(query, key, value, mask, keep, scale, causal):
+def _(query, key, value, mask, drop, scale, causal):
     shared = query.shape[1] // max(key.shape[1], 1)
     if shared > 1:
         key, value = repeat_interleave(key, shared, 1), repeat_interleave(value, shared, 1)
@@ -60,15 +62,12 @@ def _(query, key, value, mask, keep, scale, causal):
     weights = exp(scores - _largest(scores))
     total = sum(weights, -1, keepdim=True)
     weights = weights / (total + (total == 0))  # a query that may attend to nothing: 0 / 1, not 0 / 0
-    if keep is not None:
-        weights = weights * keep
-    return weights @ value
+    return drop_weights(weights, drop) @ value
 
 
-def _spread(query, key, mask, keep):
-    """The mask and the kept weights seen at every score, as views."""
-    shape = (*query.shape[:3], key.shape[2])
-    return [None if x is None else xp(x).broadcast_to(x, shape) for x in (mask, keep)]
+def _spread(query, key, mask):
+    """The mask seen at every score, as a view."""
+    return None if mask is None else xp(mask).broadcast_to(mask, (*query.shape[:3], key.shape[2]))
 
 
 @action
@@ -95,8 +94,8 @@ def scaled_dot_product_attention(
 
     query       (..., H, T, D), key (..., H, S, D), value (..., H, S, E) -> (..., H, T, E); leading dimensions broadcast
     attn_mask   broadcasts to (..., H, T, S): of booleans, False forbids; of numbers, it is added to the scores
-    dropout_p   the share of the weights that is zeroed, the rest being scaled up. Applied whenever it is not 0: write
-                `p if self.training else 0.0`
+    dropout_p   the share of the weights that is zeroed, the rest being scaled up, by the default generator. Applied
+                whenever it is not 0: write `p if self.training else 0.0`
     is_causal   query i sees keys 0 to i only (beside what attn_mask says)
     scale       1 / sqrt(D) if None
     enable_gqa  key and value may have fewer heads than query: each serves H / G query heads (Ainslie et al. 2023)
@@ -104,14 +103,14 @@ def scaled_dot_product_attention(
     A query that may attend to no key gets zeros. The result of (B, H, T, D) inputs lies in memory as (B, T, H, E), so
     that `.transpose(1, 2).reshape(B, T, H * E)` copies nothing. Raises ShapeError, DtypeError or ArgumentError.
     """
-    _check(query, key, value, dropout_p)
+    _check(query, key, value)
     lead, shared = _leading(query, key, value, enable_gqa)
     T, S, D, E = query.shape[-2], key.shape[-2], query.shape[-1], value.shape[-1]
     mask = None if attn_mask is None else _added(attn_mask, lead, T, S, query.dtype, enable_gqa)
     query, (key, value) = _four(query, lead, enable_gqa), [_four(x, shared, enable_gqa) for x in (key, value)]
-    keep = _kept(dropout_p, (*query.shape[:3], S), query) if dropout_p > 0 else None
+    drop = drop_for((*query.shape[:3], S), dropout_p)
     scale = 1.0 / math.sqrt(max(D, 1)) if scale is None else float(scale)
-    y = _attention(query, key, value, mask, keep, scale, bool(is_causal))
+    y = _attention(query, key, value, mask, drop, scale, bool(is_causal))
     return y if len(lead) == 2 else reshape(y, (*lead, T, E))
 
 
@@ -171,7 +170,26 @@ def cache_write(keys, values, k, v, places):
         cache[rows, :, places[rows, t]] = new[rows, :, t]
 
 
-def _check(query, key, value, dropout_p):
+def attend_and_write(query, keys, values, k, v, places, length, scale):
+    """`attention_decode` over a cache that gets each row's new key and value first, at places[n] = length[n] - 1.
+
+    query (N, H, 1, D), k (N, G, 1, D) and v (N, G, 1, E) are tensors; keys (N, G, S, D), values (N, G, S, E), places
+    (N, 1) and length (N,) arrays. On the GPU that is one launch.
+    """
+    family = kernels.find(keys, "attention")
+    one_type = query.dtype == k.dtype == keys.dtype and v.dtype == values.dtype
+    if type(keys) is np.ndarray or not one_type or not _served(family, array(query), keys, values):
+        cache_write(keys, values, array(k), array(v), places)
+        return attention_decode(query, wrap(keys), wrap(values), length, scale)
+    return wrap(_attended(array(query), keys, values, array(k), array(v), length, float(scale)))
+
+
+@action
+def _attended(query, keys, values, k, v, length, scale):
+    return kernels.find(keys, "attention").attention_decode(query, keys, values, length, scale, (k, v))
+
+
+def _check(query, key, value):
     name = "scaled_dot_product_attention"
     for x in (query, key, value):
         expect(hasattr(x, "shape"), f"{name}: query, key and value must be tensors", x, error=DtypeError)
@@ -195,7 +213,6 @@ def _check(query, key, value, dropout_p):
         f"{name}: each key needs its value: key (..., S, D), value (..., S, E)",
         *shapes,
     )
-    expect(0 <= dropout_p <= 1, f"{name}: dropout_p must be from 0 to 1", dropout_p, error=ArgumentError)
 
 
 def _leading(query, key, value, enable_gqa):
@@ -258,10 +275,3 @@ def _added(mask, lead, T, S, dtype, enable_gqa):
     if len(lead) == 2:
         return mask
     return _four(mask, lead if len(lead) > 2 else tuple(mask.shape[:-2]), enable_gqa)
-
-
-@action
-def _kept(p, shape, like):
-    """What dropout multiplies the weights by: 0 with probability p, else 1 / (1 - p)."""
-    kept = random.default_generator.bernoulli(1.0 - p, shape, device=device_of(array(like)))
-    return kept.astype(like.dtype) / (like.dtype.type(1.0 - p) if p < 1 else 1)

@@ -2,7 +2,7 @@
 
 In training each element is kept with probability 1 - p and scaled by 1 / (1 - p), so that its mean stays;
 in evaluation nothing happens. The mask is never stored: it is a stretch of a Philox stream (random.py),
-which the gradient reads again.
+which the gradient reads again. Attention's dropout is the same, inside its kernels: `drop_weights` is its definition.
 
     dropout                           each element alone
     dropout1d dropout2d dropout3d     whole channels (Tompson et al. 2015)
@@ -17,6 +17,7 @@ from ..device import device_of, xp
 from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import value
 from .activations import SELU_ALPHA, SELU_SCALE, floating
+from .padding import _pad
 
 __all__ = ["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
@@ -49,13 +50,43 @@ def dropout(input, p=0.5, training=True, inplace=False, generator=None):
         return input
     if p == 1.0:
         return input * 0.0
-    place = _place(generator or random.default_generator, math.prod(input.shape))
-    return _dropout(input, min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p), place)
+    return _dropout(input, *_drawn(p, math.prod(input.shape), generator))
+
+
+def _drawn(p, words, generator=None):
+    """What `_dropout` takes beside x, for so many words: the threshold, the scale, and the place in the stream."""
+    place = _place(generator or random.default_generator, words)
+    return min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p) if p < 1.0 else 0.0, place
 
 
 @action
 def _place(generator, words):
     return generator.reserve(words)
+
+
+# The weights of attention. Each row begins with a block of the stream, four words, so that the fused kernels, which
+# draw a weight's word from its place alone, use all four wherever the row begins.
+
+
+def drop_for(shape, p):
+    """What `drop_weights` takes for weights of this shape, (..., T, S): None if p is 0. Raises ArgumentError."""
+    expect(0.0 <= p <= 1.0, "attention: dropout_p, the probability of a zero, lies in [0, 1]", p, error=ArgumentError)
+    return _drawn(p, math.prod(shape[:-1]) * _whole(shape[-1])) if p > 0.0 else None
+
+
+def drop_weights(weights, drop):
+    """The weights that are kept, scaled, and zeros."""
+    if drop is None or 0 in weights.shape:
+        return weights
+    n = weights.shape[-1]
+    if n % 4 == 0:
+        return _dropout(weights, *drop)
+    widths = ((0, 0),) * (weights.ndim - 1) + ((0, _whole(n) - n),)
+    return _dropout(_pad(weights, widths, 0.0), *drop)[..., :n]
+
+
+def _whole(n):
+    return -(-n // 4) * 4
 
 
 @action

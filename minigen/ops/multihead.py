@@ -8,7 +8,7 @@ from ..errors import DtypeError, describe, expect
 from . import creation
 from .arithmetic import where
 from .attention import scaled_dot_product_attention
-from .dropout import dropout
+from .dropout import drop_for, drop_weights
 from .joining import cat
 from .linear import linear
 from .rearranging import triu
@@ -202,7 +202,7 @@ def _attention_with_weights(q, k, v, mask, dropout_p):
     scores = (q * q.shape[-1] ** -0.5) @ k.mT
     if mask is not None:
         scores = where(mask, scores, float("-inf")) if mask.dtype == bool else scores + mask
-    weights = dropout(softmax(scores, -1), dropout_p)
+    weights = drop_weights(softmax(scores, -1), drop_for(scores.shape, dropout_p))
     return weights @ v, weights
 
 

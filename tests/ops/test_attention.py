@@ -165,6 +165,64 @@ def test_dropout_kernel_equals_definition():
         return attend(q, k, v, bias, dropout_p=0.4, is_causal=True)
 
     kernel_equals_definition(dropped, draw(2, 2, 70, 8), draw(2, 2, 71, 8), draw(2, 2, 71, 8), draw(70, 71))
+    kernel_equals_definition(dropped, draw(2, 2, 7, 8), draw(2, 2, 71, 8), draw(2, 2, 71, 8), draw(7, 71))  # few
+
+
+@pytest.mark.parametrize("keys", [8, 9])
+@pytest.mark.parametrize("queries", [3, 9])
+def test_dropout_with_shared_heads_and_more_dimensions(queries, keys):
+    def dropped(q, k, v):
+        minigen.manual_seed(3)
+        return attend(q, k, v, dropout_p=0.4, enable_gqa=True)
+
+    kernel_equals_definition(dropped, draw(2, 3, 4, queries, 5), draw(2, 3, 2, keys, 5), draw(2, 3, 2, keys, 6))
+
+
+@pytest.mark.parametrize("keys", [4, 5])
+def test_dropout_is_differentiated_twice(keys):
+    def dropped(q, k, v, bias):
+        minigen.manual_seed(4)
+        return attend(q, k, v, bias, dropout_p=0.4)
+
+    arrays = draw(1, 2, 3, 4), draw(1, 2, keys, 4), draw(1, 2, keys, 3), draw(3, keys)
+    gradients_are_right(dropped, *arrays)
+
+    def second(dtype):
+        x = [Tensor(a.astype(dtype), requires_grad=True) for a in arrays]
+        (g,) = minigen.autograd.grad(dropped(*x).square().sum(), [x[0]], create_graph=True)
+        return minigen.autograd.grad(g.square().sum(), x)
+
+    for ours, theirs in zip(second(np.float32), second(np.float64)):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_chooses_by_the_place_in_the_stream():
+    """A row of weights begins with a block of four words; where rows are whole blocks the choice is F.dropout's."""
+    for p, keys, queries in ((0.3, 8, 70), (0.3, 13, 70), (0.3, 13, 5), (1e-12, 4, 4)):
+        eye = Tensor(np.eye(keys, dtype=np.float32))
+        minigen.manual_seed(5)
+        first = minigen.random.default_generator.get_state()
+        weights = attend(minigen.zeros(2, queries, keys), eye, eye, dropout_p=p).numpy() * keys
+        whole = -(-keys // 4) * 4
+        words = minigen.random.philox(*first.values(), 2 * queries * whole).reshape(2, queries, whole)[..., :keys]
+        np.testing.assert_allclose(weights, (words >= round(p * 2**32)) / (1 - p), rtol=1e-5)
+        assert minigen.random.default_generator.counter == queries * whole // 2
+        if keys == whole:
+            minigen.random.default_generator.set_state(first)
+            dropped = minigen.nn.functional.dropout(minigen.ones(2, queries, keys), p).numpy()
+            np.testing.assert_allclose(weights, dropped, rtol=1e-5)
+
+
+def test_dropout_is_the_same_with_and_without_weights():
+    layer = minigen.nn.MultiheadAttention(8, 2, dropout=0.4, batch_first=True)
+    x = Tensor(draw(3, 7, 8).astype(np.float32))
+    minigen.manual_seed(6)
+    y, weights = layer(x, x, x, average_attn_weights=False)
+    weights, y = weights.detach(), y.detach()
+    assert (weights.numpy() == 0).any()
+    minigen.manual_seed(6)
+    np.testing.assert_allclose(layer(x, x, x, need_weights=False)[0].detach().numpy(), y.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [((0, 2, 3, 4), (0, 2, 5, 4)), ((1, 2, 0, 4), (1, 2, 5, 4)), ((2, 3, 0), (2, 5, 0))])

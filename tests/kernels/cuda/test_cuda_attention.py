@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen import Tensor, kernels, nn, optim
+from minigen import Tensor, kernels, nn, optim, random
 from minigen.kernels.cpu import attention as cpu
 from minigen.kernels.cuda import attention, attention_decode, attention_gradient, compile, heads, precision
 from minigen.kernels.ladder import nvrtc
@@ -23,7 +23,7 @@ def draw(shape, dtype=F, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def formula(g, q, k, v, mask, keep, scale, causal):
+def formula(g, q, k, v, mask, drop, scale, causal):
     """y, logs, dq, dk, dv and dmask in float64; a query that sees nothing gets zeros, and logs of infinity."""
     g, q, k, v = (x.astype(np.float64) for x in (g, q, k, v))
     sharing = q.shape[1] // k.shape[1]
@@ -35,7 +35,7 @@ def formula(g, q, k, v, mask, keep, scale, causal):
     p = np.exp(s - np.where(top == -np.inf, 0, top))
     total = p.sum(-1, keepdims=True)
     p = p / np.where(total == 0, 1, total)
-    kept = 1 if keep is None else keep.astype(np.float64)
+    kept = 1 if drop is None else kept_of(drop, s.shape)
     y = (p * kept) @ v
     with np.errstate(divide="ignore"):
         logs = np.where(total == 0, np.inf, top + np.log(total))[..., 0]
@@ -45,8 +45,15 @@ def formula(g, q, k, v, mask, keep, scale, causal):
     return y, logs, scale * d @ k, together(dk), together(dv), d
 
 
-def case(shape, dtype, mask=None, keep=False, causal=False):
-    """(B, H, G, T, S, D, E) -> g, q, k, v, mask, keep, scale, causal."""
+def kept_of(drop, shape):
+    """What dropout multiplies the weights (B, H, T, S) by: each row of words begins with a block of four."""
+    threshold, factor, place = drop
+    words = random.philox(*place, np.prod(shape[:-1]) * -(-shape[-1] // 4) * 4).reshape(*shape[:-1], -1)
+    return (words[..., : shape[-1]] >= threshold) * factor
+
+
+def case(shape, dtype, mask=None, drop=False, causal=False):
+    """(B, H, G, T, S, D, E) -> g, q, k, v, mask, drop, scale, causal."""
     B, H, G, T, S, D, E = shape
     q, k, v, g = (draw(s, dtype, i) for i, s in enumerate([(B, H, T, D), (B, G, S, D), (B, G, S, E), (B, H, T, E)]))
     rng = np.random.default_rng(9)
@@ -57,14 +64,14 @@ def case(shape, dtype, mask=None, keep=False, causal=False):
         mask[rng.random(mask.shape) < 0.3] = -np.inf
         mask[:, :, 0] = -np.inf
         mask = np.broadcast_to(mask, (B, H, T, S))
-    keep = (rng.random((B, H, T, S)) < 0.8).astype(dtype) / dtype.type(0.8) if keep else None
-    return g, q, k, v, mask, keep, 0.3, causal
+    drop = (2**32 // 5, 1 / 0.8, (2**40 + 3, 2**63 + 5, 2**33 - 7)) if drop else None
+    return g, q, k, v, mask, drop, 0.3, causal
 
 
-def everything(on_gpu, g, q, k, v, mask, keep, scale, causal):
-    y, logs = on_gpu(attention.attention, q, k, v, mask, keep, scale, causal)
+def everything(on_gpu, g, q, k, v, mask, drop, scale, causal):
+    y, logs = on_gpu(attention.attention, q, k, v, mask, drop, scale, causal)
     named = dict(mask_too=True)
-    gradients = on_gpu(attention.attention_gradient, g, q, k, v, mask, keep, y, logs, scale, causal, **named)
+    gradients = on_gpu(attention.attention_gradient, g, q, k, v, mask, drop, y, logs, scale, causal, **named)
     return y, logs, *gradients
 
 
@@ -82,18 +89,20 @@ def compare(got, want, close, names=NAMES):
 PLAIN = [
     ((2, 4, 2, 7, 9, 16, 13), {}),
     ((1, 2, 2, 66, 66, 16, 16), dict(causal=True)),
-    ((1, 2, 1, 5, 67, 9, 16), dict(mask="each", keep=True)),
+    ((1, 2, 1, 5, 67, 9, 16), dict(mask="each", drop=True)),
     ((1, 1, 1, 70, 3, 16, 16), dict(mask="rows", causal=True)),
     ((1, 2, 1, 140, 20, 16, 16), {}),
     ((1, 2, 1, 66, 140, 16, 16), dict(causal=True)),
     ((1, 1, 1, 1, 1, 1, 1), {}),
     ((2, 4, 2, 3, 70, 16, 13), dict(mask="each")),  # few queries: the keys are split
     ((1, 1, 1, 1, 130, 9, 16), {}),
+    ((2, 2, 1, 66, 70, 16, 16), dict(causal=True, drop=True)),
+    ((1, 1, 1, 3, 70, 16, 16), dict(drop=True)),  # few queries, and yet not split
 ]
 LARGE = [
     ((1, 1, 1, 33, 35, 31, 32), dict(causal=True)),
     ((1, 2, 1, 40, 66, 64, 40), dict(mask="each", causal=True)),
-    ((1, 1, 1, 34, 33, 96, 90), dict(causal=True, keep=True)),
+    ((1, 1, 1, 34, 33, 96, 90), dict(causal=True, drop=True)),
     ((1, 1, 1, 33, 37, 128, 128), dict(mask="each")),
 ]
 
@@ -115,9 +124,9 @@ def test_each_size_of_a_head(on_gpu, dtype, shape, options):
 
 def test_equals_the_cpu(on_gpu):
     for shape, options in PLAIN[:3]:
-        g, q, k, v, mask, keep, scale, causal = given = case(shape, np.dtype(F), **options)
+        g, q, k, v, mask, drop, scale, causal = given = case(shape, np.dtype(F), **options)
         y, logs = cpu.attention(*given[1:])
-        gradients = cpu.attention_gradient(g, q, k, v, mask, keep, y, logs, scale, causal, mask_too=True)
+        gradients = cpu.attention_gradient(g, q, k, v, mask, drop, y, logs, scale, causal, mask_too=True)
         compare(everything(on_gpu, *given), (y, logs, *gradients), 1e-5)
 
 
@@ -135,6 +144,31 @@ def test_views_are_read_where_they_stand(on_gpu, dtype):
         got = everything(on_gpu, *given)
         compare(got, formula(*given), CLOSE[dtype.name])
         assert got[0].transpose(0, 2, 1, 3).flags.c_contiguous and got[2].transpose(0, 2, 1, 3).flags.c_contiguous
+
+
+def test_dropout_from_a_place_that_stands_in_an_array(on_gpu):
+    """As in a captured step: the first block is so many after the number in a device array."""
+    *given, drop, scale, causal = case(PLAIN[2][0], np.dtype(F), drop=True)
+    threshold, factor, (seed, stream, first) = drop
+    far = np.array([first - 11], np.uint64)
+    want = everything(on_gpu, *given, drop, scale, causal)
+    got = everything(on_gpu, *given, (threshold, factor, (seed, stream, (11, on_gpu.there(far)))), scale, causal)
+    assert all(np.array_equal(a, b) for a, b in zip(got, want))
+
+
+def test_dropout_is_a_choice_by_place(on_gpu, dtype):
+    """Each weight by itself: values that are the unit matrix make y the weights, and dy of 1 makes dv their sums."""
+    drop = 2**31, 2.0, (7, 8, 9)
+    B, H, T, S = shape = 2, 2, 18, 14
+    q, k, v = (np.zeros((B, H, n, 16), dtype) for n in (T, S, S))
+    v[..., :S] = np.eye(S)
+    kept = kept_of(drop, shape)
+    y, logs = on_gpu(attention.attention, q, k, v, None, drop, 1.0, False)
+    assert np.allclose(y[..., :S].astype(F), kept / S, rtol=5e-3) and np.array_equal(y[..., :S] != 0, kept != 0)
+    g = np.ones((B, H, T, 16), dtype)
+    *_, dv, dmask = on_gpu(attention.attention_gradient, g, q, k, v, None, drop, y, logs, 1.0, False, mask_too=True)
+    assert np.allclose(dv[..., 0].astype(F), kept.sum(2) / S, rtol=5e-3)
+    assert np.allclose(dmask.astype(F), (kept - kept.mean(-1, keepdims=True)) / S, atol=2e-3)
 
 
 def test_nothing_to_attend_to(on_gpu):
@@ -161,7 +195,7 @@ def test_a_head_that_is_too_large_is_left_to_the_definition(on_gpu):
 
 def test_tf32(on_gpu):
     """Products of float32 rounded to TF32: the same within its rounding, and not the same bits."""
-    given = case((1, 2, 1, 20, 40, 16, 16), np.dtype(F), mask="each", keep=True, causal=True)
+    given = case((1, 2, 1, 20, 40, 16, 16), np.dtype(F), mask="each", drop=True, causal=True)
     exact = everything(on_gpu, *given)
     precision.allow_tf32(True)
     try:
@@ -176,7 +210,14 @@ def test_tf32(on_gpu):
 
 
 @pytest.mark.parametrize(
-    "shape", [(2, 3, 3, 1, 70, 16, 13), (3, 6, 1, 1, 150, 9, 16), (1, 4, 2, 1, 64, 16, 16), (1, 1, 1, 1, 1, 16, 1)]
+    "shape",
+    [
+        (2, 3, 3, 1, 70, 16, 13),
+        (1, 2, 2, 1, 300, 16, 16),
+        (3, 6, 1, 1, 150, 9, 16),
+        (1, 4, 2, 1, 64, 16, 16),
+        (1, 1, 1, 1, 1, 16, 1),
+    ],
 )
 def test_decoding(on_gpu, dtype, shape):
     _, q, k, v, *_ = case(shape, dtype)
@@ -189,6 +230,27 @@ def test_decoding(on_gpu, dtype, shape):
             x[np.broadcast_to(~seen.swapaxes(2, 3), x.shape)] = np.nan  # what stands behind the end is not read
         got = on_gpu(attention.attention_decode, q, k, v, length, 0.3)
         compare([got], [want], CLOSE[dtype.name], "y")
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 1, 70, 16, 13), (3, 6, 1, 1, 150, 9, 16), (2, 10, 2, 1, 20, 8, 8)])
+def test_decoding_writes_the_new_key_and_value(on_gpu, dtype, shape):
+    _, q, k, v, *_ = case(shape, dtype)
+    k, v = np.ascontiguousarray(k), np.ascontiguousarray(v)
+    (B, S), (G, D, E) = shape[::4][:2], (shape[2], *shape[5:])
+    both = draw((B, 1, G, D + E), dtype, 5)  # as a layer makes them: views of one product
+    new_k, new_v = both[..., :D].transpose(0, 2, 1, 3), both[..., D:].transpose(0, 2, 1, 3)
+    length = np.array([S - 3, 1, 66])[:B]
+    written = [x.copy() for x in (k, v)]
+    for cache, new in zip(written, (new_k, new_v)):
+        cache[np.arange(B), :, length - 1] = new[:, :, 0]
+    want = on_gpu(attention.attention_decode, q, *written, length, 0.3)
+
+    def call(q, k, v, new_k, new_v, length):
+        return attention.attention_decode(q, k, v, length, 0.3, (new_k, new_v)), k, v
+
+    got, *caches = on_gpu(call, q, k.copy(), v.copy(), new_k, new_v, length)
+    for one, other in zip((got, *caches), (want, *written)):
+        np.testing.assert_array_equal(one.astype(np.float32), other.astype(np.float32))
 
 
 @pytest.mark.slow
@@ -289,9 +351,10 @@ def test_the_op_for_decoding(engine):
         compare([got], [decode(*map(Tensor, (q, k, v, length))).numpy()], 2e-5, "y")
 
 
-def test_a_large_head_runs_on_the_definition(engine):
+def test_a_large_head_with_a_mask_or_dropout_runs_on_the_definition(engine):
     q = Tensor(draw((1, 1, 3, 130)))
-    y = attend(q, q, q)
+    for options in (dict(is_causal=True), dict(dropout_p=0.5)):
+        y = attend(q, q, q, **options)
     assert not engine.launched and y.shape == (1, 1, 3, 130)
 
 
