@@ -10,23 +10,26 @@ of `long long`s, which is given as so many ints. Two options may follow:
 `shared=`, the bytes of dynamic shared memory of a block (DYNAMIC_SHARED in common.cuh) beside its static ones, and
 `together=True`, by which all blocks run at the same time and may wait for one another (grid_barrier.cuh).
 
-In the .cu file `T` is the type of numbers in memory, and `W` that of a second kind of array (weights, say); arithmetic
-is in float32. A module is compiled for each file, pair of types and device, by NVRTC through CuPy, which keeps it on
-disk. So that the text alone says what is compiled, `text` puts the headers in place of their #include lines; the tests
-give the same text to NVRTC without a GPU, and to a C++ compiler that emulates one.
+In the .cu file `T` is the type of numbers in memory, `W` that of a second kind of array (weights, say), and `Y` that of
+results where it is not T; arithmetic is in float32. A module is compiled for each file, set of types and device, by
+NVRTC through CuPy, and kept on disk. So that the text alone says what is compiled, `text` puts the headers in place of
+their #include lines; the tests give the same text to NVRTC without a GPU, and to a C++ compiler that emulates one.
 
 Rules for whoever writes one:
 
 * It must compile for compute capability 7.5. A path for newer cards is an extra, chosen by `__CUDA_ARCH__` or here.
-* The split of the work follows from the shapes, never from the card, and sums are added in a fixed order, without float
-  atomics: the same seed gives the same bits.
+* The split of the work follows from the shapes (and the compute capability, where tensor cores differ), never from the
+  size of the card, and sums are added in a fixed order, without float atomics: the same seed gives the same bits.
 * Every launch goes to CuPy's current stream, and nothing here waits for the card or reads from it, so a step of these
   kernels can be captured in a CUDA graph.
 """
 
+import hashlib
+import os
 import re
 import struct
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from ctypes import addressof, c_char, c_uint64
@@ -38,14 +41,19 @@ import numpy as np
 HERE = Path(__file__).parent
 C_TYPES = {"float32": "float", "float16": "float16", "bfloat16": "bfloat16"}  # as common.cuh calls them
 FLOATS = tuple(C_TYPES)  # what a family takes, unless it says otherwise
+AS_CUPY = "-ftz=true", "--device-as-default-execution-space"  # what CuPy tells NVRTC by itself
 INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
 class Source:
-    """The kernels of one .cu file, compiled when they are first run. `options`: more options for the compiler."""
+    """The kernels of one .cu file, compiled when they are first run.
 
-    def __init__(self, file, *options):
-        self.file, self.extra, self.functions = file, options, {}
+    options         more options for the compiler
+    architecture    what it compiles for, such as "90a", where that is not the card's plain compute capability
+    """
+
+    def __init__(self, file, *options, architecture=None):
+        self.file, self.extra, self.architecture, self.functions = file, options, architecture, {}
 
     @cached_property
     def text(self):
@@ -66,7 +74,7 @@ class Source:
 
     def options(self, types):
         """What the compiler is told: the language, the types, and the file's own wishes."""
-        return ("--std=c++17", *(f"-DTYPE_{name}={C_TYPES[t.name]}" for name, t in zip("TW", types)), *self.extra)
+        return ("--std=c++17", *(f"-DTYPE_{name}={C_TYPES[t.name]}" for name, t in zip("TWY", types)), *self.extra)
 
     def run(self, name, types, grid, block, *arguments, shared=0, together=False):
         """Launch the kernel `name`, compiled for these types, on the current stream."""
@@ -183,7 +191,7 @@ class Card:
         what = f"{source.file}: {name} of {', '.join(t.name for t in types)}"
         card = f"compute capability {self.arrays.cuda.Device().compute_capability}"
         try:
-            module = self.arrays.RawModule(code=source.text, options=source.options(types)).module
+            module = self.module(source, types)
             function = module.get_function(name)
         except Exception as error:
             raise RuntimeError(f"the CUDA kernel {what} does not compile for {card}:\n{error}") from error
@@ -209,6 +217,37 @@ class Card:
 
         call.module = module  # which must live as long as its function
         return call
+
+    def module(self, source, types):
+        """CuPy's module of a source. CuPy names the card's compute capability to the compiler, and keeps what it makes
+        on disk; for another architecture both are done here.
+        """
+        if source.architecture is None:
+            return self.arrays.RawModule(code=source.text, options=source.options(types)).module
+        nvrtc = self.arrays.cuda.nvrtc
+        options = (*source.options(types), *AS_CUPY, f"-arch=sm_{source.architecture}")
+        made_from = repr((nvrtc.getVersion(), options, source.text)).encode()
+        folder = Path(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache").expanduser()
+        path = folder / f"minigen-{hashlib.sha256(made_from).hexdigest()}.cubin"
+        if not path.exists():
+            cubin = assemble(nvrtc, source.text, options)
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+                file.write(cubin)
+            os.replace(file.name, path)
+        return self.arrays.RawModule(path=str(path)).module
+
+
+def assemble(nvrtc, text, options):
+    """CUDA C++ to machine code, by CuPy's NVRTC. Raises RuntimeError with the compiler's words."""
+    program = nvrtc.createProgram(text, "kernel.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        return nvrtc.getCUBIN(program) + b"\0"  # CuPy takes the last byte, which is 0, for the end of a text
+    except nvrtc.NVRTCError as error:
+        raise RuntimeError(nvrtc.getProgramLog(program)) from error
+    finally:
+        nvrtc.destroyProgram(program)
 
 
 machine = Card()  # what kernels run on

@@ -4,178 +4,102 @@
 // Floor: 2 P O C T operations for P places, C and O channels, T taps; where C and O are small, reading x and writing y.
 // What should make it fast: x lies channels-last, so that a tap's channels are one run, copied by 16 bytes without
 // waiting, three stages deep, zeros where the image ends; nothing like im2col is written. Tiles of 128 x 128 or 64 x 64
-// are multiplied by tensor cores (16 bits, TF32) or in 8 x 8 or 4 x 8 registers a thread (float32). In shared memory
-// the four packs of a row change places with the row's number, and rows are read in such an order that loads meet every
-// bank once and each thread ends with a whole pack of neighbouring outputs. Not yet measured.
+// are multiplied by tensor cores (16 bits, TF32) or in 8 x 8 or 4 x 8 registers a thread (float32). On compute
+// capability 9.0 warpgroups multiply 16-bit tiles (-DWARPGROUPS), with the same copies; the largest, 128 x 256 and
+// 256 x 128, ask a quarter less of the L2 cache than 128 x 128 for the same work. Each thread ends with a whole pack of
+// neighbouring outputs (tiles.cuh). What it adds to its addresses changes with the tap alone, so a copy takes some five
+// instructions: the tensor cores, not the addresses, should be what a stage waits for. Not yet measured.
 //
-// Four forms, which conv.py chooses between: wide and small; thin, for up to 16 outputs; each, where the channels of a
-// group do not fill packs (pictures of 1 or 3 channels) and numbers are copied one by one. And a sum of its own where
-// each channel is a group (depthwise), which is bound by memory.
+// The forms, which conv.py chooses between: wide and small; widest and tall, of warpgroups; thin, for up to 16 outputs;
+// each, where the channels of a group do not fill packs (pictures of 1 or 3 channels) and numbers are copied one by
+// one. And a sum of its own where each channel is a group (depthwise), which is bound by memory.
 
 #include "common.cuh"
 #include "mma.cuh"
+#include "wgmma.cuh"
+#include "tiles.cuh"
 #include "conv.cuh"
-
-// Where pack `pack` of a tile's row lies: no two of the rows that a load reads together share banks.
-INLINE int slot(int row, int pack) { return 4 * row + (pack ^ ((row >> 1 ^ row >> 3) & 3)); }
-
-// ---- sums of an M x N tile. add: of a stage's tiles, rows (M) and columns (N) of INNER numbers. each: f(row, column,
-// v) for the sums v of one row in COUNT neighbouring columns ----
-
-// A warp takes ROWS x COLUMNS of the tile, in fragments of 16 x 8.
-template <int M_, int N_, int ROWS, int COLUMNS> struct Fragments {
-    static constexpr int M = M_, N = N_, DOWN = ROWS / 16, ALONG = COLUMNS / 8, THREADS = M / ROWS * N / COLUMNS * 32;
-    // fragments whose columns take turns, two by two, so that a thread has a pack of neighbours
-    static constexpr int TURNS = ALONG < PACK / 2 ? 1 : PACK / 2, COUNT = 2 * TURNS;
-    float sum[DOWN][ALONG][4] = {};
-
-    static INLINE int first_row() { return warp() / (N / COLUMNS) * ROWS; }
-    static INLINE int column(int fragment, int n) {
-        int first = warp() % (N / COLUMNS) * COLUMNS + fragment / TURNS * 8 * TURNS;
-        return first + n / 2 * 2 * TURNS + fragment % TURNS * 2 + n % 2;
-    }
-
-    INLINE void add(const Pack<T>* rows, const Pack<T>* columns) {
-        #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            u32 left[DOWN][4];
-            #pragma unroll
-            for (int i = 0; i < DOWN; i++)
-                ldmatrix(left[i], rows + slot(first_row() + 16 * i + lane() % 16, 2 * half + lane() / 16));
-            #pragma unroll
-            for (int j = 0; j < ALONG; j += 2) {
-                u32 both[4];
-                ldmatrix(both, columns + slot(column(j + lane() / 16, lane() % 8), 2 * half + lane() / 8 % 2));
-                u32 right[2][2] = {{both[0], both[1]}, {both[2], both[3]}};
-                #pragma unroll
-                for (int i = 0; i < DOWN; i++) {
-                    mma(sum[i][j], left[i], right[0], T{});
-                    mma(sum[i][j + 1], left[i], right[1], T{});
-                }
-            }
-        }
-    }
-
-    template <class F> INLINE void each(F f) {
-        #pragma unroll
-        for (int i = 0; i < DOWN; i++)
-            #pragma unroll
-            for (int lower = 0; lower < 2; lower++)
-                #pragma unroll
-                for (int j = 0; j < ALONG; j += TURNS) {
-                    float v[COUNT];
-                    #pragma unroll
-                    for (int k = 0; k < COUNT; k++) v[k] = sum[i][j + k / 2][2 * lower + k % 2];
-                    f(first_row() + 16 * i + 8 * lower + lane() / 4, column(j, 2 * (lane() % 4)), v);
-                }
-    }
-};
-
-// A thread takes ROWS x COLUMNS of the tile, every (M / ROWS)-th row and every (N / COLUMNS)-th column.
-template <int M_, int N_, int ROWS, int COLUMNS> struct Registers {
-    static constexpr int M = M_, N = N_, DOWN = M / ROWS, ALONG = N / COLUMNS, THREADS = DOWN * ALONG, COUNT = 1;
-    float sum[ROWS][COLUMNS] = {};
-
-    static INLINE int row(int i) { return threadIdx.x / ALONG + DOWN * i; }
-    static INLINE int column(int j) { return threadIdx.x % ALONG + ALONG * j; }
-
-    INLINE void add(const Pack<T>* rows, const Pack<T>* columns) {
-        #pragma unroll 1  // or all packs would be read at once, into too many registers
-        for (int pack = 0; pack < 4; pack++) {
-            Pack<T> a[ROWS];
-            #pragma unroll
-            for (int i = 0; i < ROWS; i++) a[i] = rows[slot(row(i), pack)];
-            #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) {
-                Pack<T> b = columns[slot(column(j), pack)];
-                #pragma unroll
-                for (int i = 0; i < ROWS; i++)
-                    #pragma unroll
-                    for (int k = 0; k < PACK; k++) sum[i][j] += widen(a[i].at[k]) * widen(b.at[k]);
-            }
-        }
-    }
-
-    template <class F> INLINE void each(F f) {
-        #pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) {
-                float v[COUNT] = {sum[i][j]};
-                f(row(i), column(j), v);
-            }
-    }
-};
 
 // ---- the product; weight (groups, outputs, taps, channels). Where there are few tiles, the inner dimension is cut
 // into parts of `step` numbers, a multiple of INNER: partial (parts, places of y, O) then gets the sums, and reduce.cu
 // adds them in order. Otherwise partial is a null pointer ----
 
-struct Row { i64 at; int d, h, w; };  // of x: where the row of its first tap begins, and that place
+struct Row { const T* at; int d, h, w; };  // of x: the row of its first tap, and that place
 
 // UNIT numbers of the inner dimension are copied at a time: PACK, or 1.
 template <class Product, int UNIT>
 INLINE void convolution(const T* x, const T* weight, const T* bias, T* y, float* partial, i64 step, const Geometry& s) {
-    constexpr int M = Product::M, N = Product::N, UNITS = INNER / UNIT, APART = Product::THREADS / UNITS;
-    constexpr int OWN = M / APART;  // rows of x that a thread copies from
-    __shared__ Pack<T> tiles[STAGES][4 * (M + N)];
+    typedef typename Product::Left Left;
+    typedef typename Product::Right Right;
+    constexpr int M = Left::LINES, N = Right::LINES, INNER = Left::INNER;
+    constexpr int UNITS = INNER / UNIT, APART = Product::THREADS / UNITS;
+    constexpr int ROWS = M / APART, COLUMNS = (N + APART - 1) / APART;  // that a thread copies from, APART apart
+    DYNAMIC_SHARED(memory);
     __shared__ Row rows[M];  // where UNIT is 1, and a thread has too many for its registers
 
     int channels = s.channels, outputs = s.outputs, across = (outputs + N - 1) / N;
     int group = blockIdx.z % s.groups, part = blockIdx.z / s.groups;
-    View view(s, blockIdx.y);
+    __shared__ View view;  // the same for all, and too much for registers
+    if (threadIdx.x == 0) view = View(s, blockIdx.y);
+    __syncthreads();
     u32 places = view.places(s), first_row = blockIdx.x / across * M;
     int first_column = blockIdx.x % across * N;  // neighbours in time share rows of x
     if (first_row >= places) return;  // this phase has fewer places than the first
 
-    i64 width = s.groups * channels;
+    int width = s.groups * channels;
     auto row_of = [&](int i) -> Row {
-        if (first_row + i >= places) return {0, -(1 << 30), 0, 0};  // outside x, whatever the tap
+        if (first_row + i >= places) return {x, -(1 << 30), 0, 0};  // outside x, whatever the tap
         Place corner = view.corner(view.place(first_row + i));
-        return {view.row_of_x(corner) * width, corner.d, corner.h, corner.w};
+        return {x + (i64)view.row_of_x(corner) * width + group * channels, corner.d, corner.h, corner.w};
     };
-    int unit = threadIdx.x % UNITS, line = threadIdx.x / UNITS;
-    Row own[OWN];
+    u32 unit = threadIdx.x % UNITS, line = threadIdx.x / UNITS;
+    Row own[ROWS];
     if (UNIT == 1) {
         for (int i = threadIdx.x; i < M; i += Product::THREADS) rows[i] = row_of(i);
         __syncthreads();
     } else {
         #pragma unroll
-        for (int i = 0; i < OWN; i++) own[i] = row_of(line + APART * i);
+        for (int i = 0; i < ROWS; i++) own[i] = row_of(line + APART * i);
     }
+    auto row = [&](int i) -> const Row& { return UNIT == 1 ? rows[line + APART * i] : own[i]; };
 
-    i64 taps = s.d.taps * s.h.taps * s.w.taps;
-    x += group * channels, weight += (i64)group * outputs * taps * channels;
+    int length = s.d.taps * s.h.taps * s.w.taps * channels;  // of an output's weight
+    weight += (i64)(group * outputs + first_column + (int)line) * length;
+    u32 there = 0;  // which columns there are, a bit each
+    #pragma unroll
+    for (int i = 0; i < COLUMNS; i++)
+        there |= (u32)(line + APART * i < N && first_column + (int)line + APART * i < outputs) << i;
     Walk walk = {};
     walk.forward(part * step + unit * UNIT, channels, view);
-    int pack = unit * UNIT / PACK, rest = unit * UNIT % PACK;
+    u32 pack = unit * UNIT / PACK, rest = unit * UNIT % PACK;
+    Slots<Left, APART> left_slot(line, pack);
+    Slots<Right, APART> right_slot(line, pack);
 
-    i64 far, in_weight;  // what the tap and the channel add to the addresses
-    u32 inside;          // which rows see a place of x by this tap, a bit each
-    auto sees = [&](const Row& row, const Place& ahead) {
-        return walk.inside(view) && view.holds(row.d + ahead.d, row.h + ahead.h, row.w + ahead.w);
-    };
+    i64 far;              // what the tap and the channel add to the address of a row of x
+    const T* factors;     // those of the first column, from there on
+    u32 inside, columns;  // which rows see a place of x by this tap, and which columns have the tap
     auto look = [&]() {
         Place ahead = walk.ahead(view);
-        far = view.row_of_x(ahead) * width + walk.c, in_weight = walk.tap(view, s) * channels + walk.c, inside = 0;
-        #pragma unroll UNIT == 1 ? 4 : OWN
-        for (int i = 0; i < OWN; i++) inside |= (u32)sees(UNIT == 1 ? rows[line + APART * i] : own[i], ahead) << i;
+        far = (i64)view.row_of_x(ahead) * width + walk.c, factors = weight + walk.tap(view, s) * channels + walk.c;
+        bool is_tap = walk.inside(view);
+        inside = 0, columns = is_tap ? there : 0;
+        #pragma unroll UNIT == 1 ? 4 : ROWS
+        for (int i = 0; i < ROWS; i++) {
+            bool sees = view.holds(row(i).d + ahead.d, row(i).h + ahead.h, row(i).w + ahead.w);
+            inside |= (u32)(is_tap && sees) << i;
+        }
     };
-    auto get = [&](int stage) {
-        #pragma unroll UNIT == 1 ? 4 : OWN
-        for (int i = 0; i < OWN; i++) {
-            i64 at = UNIT == 1 ? rows[line + APART * i].at : own[i].at;
-            fetch<UNIT>(tiles[stage][slot(line + APART * i, pack)].at + rest, x + at + far, inside >> i & 1);
+    auto get = [&](Pack<T>* left, Pack<T>* right) {
+        #pragma unroll UNIT == 1 ? 4 : ROWS
+        for (int i = 0; i < ROWS; i++)
+            fetch<UNIT>(left[left_slot(i)].at + rest, row(i).at + far, inside >> i & 1);
+        const T* from = factors;
+        #pragma unroll UNIT == 1 ? 4 : COLUMNS
+        for (int i = 0; i < COLUMNS; i++, from += (i64)APART * length) {
+            if (N % APART && line + APART * i >= N) break;
+            fetch<UNIT>(right[right_slot(i)].at + rest, from, columns >> i & 1);
         }
-        #pragma unroll UNIT == 1 ? 4 : N
-        for (int i = 0; i < (N + APART - 1) / APART; i++) {
-            int column = line + APART * i;
-            if (N % APART && column >= N) break;
-            i64 output = first_column + column;
-            T* to = tiles[stage][4 * M + slot(column, pack)].at + rest;
-            fetch<UNIT>(to, weight + output * taps * channels + in_weight, walk.inside(view) && output < outputs);
-        }
-        walk.c += INNER, far += INNER, in_weight += INNER;
+        walk.c += INNER, far += INNER, factors += INNER;
         if (walk.c >= channels) {  // the next tap
             walk.forward(0, channels, view);
             look();
@@ -184,8 +108,9 @@ INLINE void convolution(const T* x, const T* weight, const T* bias, T* y, float*
     look();
     Product product;
     i64 inner = min((i64)view.d.taps * view.h.taps * view.w.taps * channels - part * step, step);
-    pipeline((inner + INNER - 1) / INNER, get, [&](int stage) { product.add(tiles[stage], tiles[stage] + 4 * M); });
+    multiply(product, (inner + INNER - 1) / INNER, Product::tiles(memory), get);
 
+    const View own_view = view;  // or it would be read again behind each write
     i64 width_y = s.groups * outputs;
     bias = bias && part == 0 ? bias + group * outputs : nullptr;
     if (partial) partial += part * s.samples * s.d.places * s.h.places * s.w.places * width_y;
@@ -193,13 +118,13 @@ INLINE void convolution(const T* x, const T* weight, const T* bias, T* y, float*
         u32 i = first_row + row;
         i64 first = first_column + column;
         if (i >= places || first >= outputs) return;
-        if (bias)
-            #pragma unroll
-            for (int k = 0; k < Product::COUNT; k++)
-                if (first + k < outputs) v[k] += widen(bias[first + k]);
-        i64 at = view.row_of_y(view.place(i), s) * width_y + group * outputs;
-        if (partial) put(partial + at, first, outputs, v);
-        else put(y + at, first, outputs, v);
+        float more[Product::COUNT] = {};
+        if (bias) load(more, bias, first, outputs);
+        #pragma unroll
+        for (int k = 0; k < Product::COUNT; k++) v[k] += more[k];
+        i64 at = own_view.row_of_y(own_view.place(i), s) * width_y + group * outputs;
+        if (partial) store(partial + at, first, outputs, v);
+        else store(y + at, first, outputs, v);
     });
 }
 
@@ -227,15 +152,32 @@ KERNEL convolve_channels(const T* x, const T* weight, const T* bias, T* y, const
 
 // ---- what Python calls ----
 
-typedef Either<TENSOR, Fragments<128, 128, 32, 64>, Registers<128, 128, 8, 8>>::Type Wide;
-typedef Either<TENSOR, Fragments<64, 64, 32, 32>, Registers<64, 64, 4, 8>>::Type Small;
-typedef Either<TENSOR, Fragments<128, 16, 32, 16>, Registers<128, 16, 4, 4>>::Type Thin;
-
 #define CONVOLVE(form, PRODUCT, UNIT)                                                                               \
     convolve_##form(const T* x, const T* weight, const T* bias, T* y, float* partial, i64 step, const Geometry s) { \
         convolution<PRODUCT, UNIT>(x, weight, bias, y, partial, step, s);                                           \
     }
-WIDE_TILE_KERNEL CONVOLVE(wide, Wide, PACK)
-TILE_KERNEL CONVOLVE(small, Small, PACK)
-TILE_KERNEL CONVOLVE(thin, Thin, PACK)
-TILE_KERNEL CONVOLVE(each, Small, 1)
+
+constexpr int THIN_RUN = sizeof(T) == 2 ? 2 : PACK;
+typedef Fragments<Along<128>, Along<128, PACK>, 32, 64> WideTensors;
+typedef Fragments<Along<64>, Along<64, PACK>, 32, 32> SmallTensors;
+typedef Fragments<Along<128>, Along<16, THIN_RUN>, 32, 16> ThinTensors;
+typedef Either<TENSOR, WideTensors, Registers<Along<128>, Along<128>, 8, 8>>::Type Wide;
+typedef Either<TENSOR, SmallTensors, Registers<Along<64>, Along<64>, 4, 8>>::Type Small;
+typedef Either<TENSOR, ThinTensors, Registers<Along<128>, Along<16>, 4, 4>>::Type Thin;
+
+#ifdef WARPGROUPS
+typedef Warpgroups<SwizzledAlong<128>, SwizzledAlong<256, PACK>, 4, 1> WidestOfGroups;
+typedef Warpgroups<SwizzledAlong<256>, SwizzledAlong<128, PACK>, 4, 1> TallOfGroups;
+typedef Warpgroups<SwizzledAlong<128>, SwizzledAlong<128, PACK>, 3> WideOfGroups;
+typedef Warpgroups<SwizzledAlong<128>, SwizzledAlong<64, PACK>, 4> SmallOfGroups;
+
+TILE_KERNEL(256, 1) CONVOLVE(widest, WidestOfGroups, PACK)
+TILE_KERNEL(512, 1) CONVOLVE(tall, TallOfGroups, PACK)
+TILE_KERNEL(256, 2) CONVOLVE(wide, WideOfGroups, PACK)
+TILE_KERNEL(256, 2) CONVOLVE(small, SmallOfGroups, PACK)
+#else
+TILE_KERNEL(256, WIDE_BLOCKS) CONVOLVE(wide, Wide, PACK)
+TILE_KERNEL(128, SMALL_BLOCKS) CONVOLVE(small, Small, PACK)
+#endif
+TILE_KERNEL(128, SMALL_BLOCKS) CONVOLVE(thin, Thin, PACK)
+TILE_KERNEL(128, SMALL_BLOCKS) CONVOLVE(each, Small, 1)

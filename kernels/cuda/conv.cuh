@@ -1,4 +1,4 @@
-// The geometry of a convolution, and the tiles in shared memory, which both of its products share.
+// The geometry of a convolution, which both of its products share.
 //
 // Memory is channels-last: x (N, D, H, W, C), y (N, D, H, W, O). For each dimension, a place q of y sees the places
 //
@@ -44,6 +44,7 @@ INLINE Sight sight(const Line& line, bool transposed, int phase) {
 struct Divisor {
     u32 by, factor, shift;
 
+    Divisor() = default;
     INLINE Divisor(u32 d) : by(d), shift(0) {
         while (((u64)1 << shift) < d) shift++;
         factor = ((((u64)1 << shift) - d) << 32) / d + 1;
@@ -57,6 +58,7 @@ struct View {  // all dimensions of one phase
     Sight d, h, w;
     Divisor by_d, by_h, by_w;
 
+    View() = default;
     INLINE View(const Geometry& s, int phase)
         : d(sight(s.d, s.transposed, phase / (phases(s.w, s.transposed) * phases(s.h, s.transposed)))),
           h(sight(s.h, s.transposed, phase / phases(s.w, s.transposed) % phases(s.h, s.transposed))),
@@ -74,7 +76,7 @@ struct View {  // all dimensions of one phase
     INLINE Place corner(const Place& q) const {
         return {q.n, q.d * d.stride + d.start, q.h * h.stride + h.start, q.w * w.stride + w.start};
     }
-    INLINE i64 row_of_x(const Place& p) const { return (((i64)p.n * d.size + p.d) * h.size + p.h) * w.size + p.w; }
+    INLINE int row_of_x(const Place& p) const { return ((p.n * d.size + p.d) * h.size + p.h) * w.size + p.w; }
     INLINE i64 row_of_y(const Place& q, const Geometry& s) const {
         i64 line = (q.n * s.d.places + d.phase + d.jump * q.d) * s.h.places + h.phase + h.jump * q.h;
         return line * s.w.places + w.phase + w.jump * q.w;
@@ -98,67 +100,20 @@ struct Walk {
     INLINE bool inside(const View& view) const { return d < view.d.taps; }
     // The place of x, counted from that of the first tap, and its distance in rows.
     INLINE Place ahead(const View& view) const { return {0, d * view.d.step, h * view.h.step, w * view.w.step}; }
-    INLINE i64 tap(const View& view, const Geometry& s) const {
-        i64 line = (view.d.first + view.d.apart * d) * s.h.taps + view.h.first + view.h.apart * h;
-        return line * s.w.taps + view.w.first + view.w.apart * w;
+    INLINE int tap(const View& view, const Geometry& s) const {
+        int line = (view.d.first + view.d.apart * d) * (int)s.h.taps + view.h.first + view.h.apart * h;
+        return line * (int)s.w.taps + view.w.first + view.w.apart * w;
     }
 };
 
-// ---- what both products are made of: by tensor cores (TENSOR), or in float ----
+// ---- what both products are made of ----
 
-#ifdef TF32
-constexpr bool TENSOR = true;  // float32 rounded to TF32
-#else
-constexpr bool TENSOR = sizeof(T) == 2;
-#endif
-
-// How many blocks of 256 and of 128 threads shall run at one time: as many as have registers enough.
+// So many threads a block, and so many blocks at one time: as many as have registers enough.
+#define TILE_KERNEL(threads, blocks) extern "C" __global__ __launch_bounds__(threads, blocks) void
 constexpr int WIDE_BLOCKS = AMPERE && sizeof(T) == 2 ? 2 : 1, SMALL_BLOCKS = !AMPERE ? 2 : TENSOR ? 4 : 3;
-#define WIDE_TILE_KERNEL extern "C" __global__ __launch_bounds__(256, WIDE_BLOCKS) void
-#define TILE_KERNEL extern "C" __global__ __launch_bounds__(128, SMALL_BLOCKS) void
-
-constexpr int STAGES = 3;              // tiles in shared memory at one time: one multiplied, two on their way
-constexpr int INNER = 64 / sizeof(T);  // of the inner dimension, in a stage
-
-template <bool first, class A, class B> struct Either { typedef A Type; };
-template <class A, class B> struct Either<false, A, B> { typedef B Type; };
 
 // COUNT numbers to shared memory, or zeros where not inside: a whole pack, whose copy runs on, or one number.
 template <int COUNT> INLINE void fetch(T* to, const T* from, bool inside) {
     if (COUNT == PACK) copy_async(to, from, inside);
     else *to = inside ? *from : T{};
-}
-
-// y[first], y[first + 1], ... = v, as far as n goes
-template <class S, int COUNT> INLINE void put(S* y, i64 first, i64 n, const float (&v)[COUNT]) {
-    struct alignas(sizeof(S) * COUNT) Run { S at[COUNT]; };
-    if (first + COUNT <= n && (u64)(y + first) % sizeof(Run) == 0) {
-        Run run;
-        #pragma unroll
-        for (int k = 0; k < COUNT; k++) narrow(v[k], run.at[k]);
-        *(Run*)(y + first) = run;
-    } else {
-        #pragma unroll
-        for (int k = 0; k < COUNT; k++)
-            if (first + k < n) narrow(v[k], y[first + k]);
-    }
-}
-
-// The loop over `count` tiles: get(stage) starts the copies of the next ones, add(stage) multiplies those of a stage.
-template <class G, class A> INLINE void pipeline(i64 count, G get, A add) {
-    #pragma unroll
-    for (int stage = 0; stage < STAGES - 1; stage++) {
-        if (stage < count) get(stage);
-        copy_async_commit();
-    }
-    int stage = 0;
-    for (i64 i = 0; i < count; i++) {
-        copy_async_wait<STAGES - 2>();
-        __syncthreads();  // the tiles of this stage are there, and everyone is through with those before
-        if (i + STAGES - 1 < count) get(stage == 0 ? STAGES - 1 : stage - 1);
-        copy_async_commit();
-        __syncwarp();  // in `get` each thread goes its own way
-        add(stage);
-        stage = stage == STAGES - 1 ? 0 : stage + 1;
-    }
 }

@@ -19,33 +19,52 @@ import math
 
 import numpy as np
 
-from .compile import FLOATS, Source, cast, contiguous, library, over
+from .compile import FLOATS, cast, contiguous, library, over
 from .conv_weight import correlate, parameter_gradients  # noqa: F401
 from .layout import inside, outside, three, turned
 from .linear import linear
 from .places import aligned, by_packs, geometry, is_plain
-from .precision import tf32
 from .reduce import add_parts, sum_leading
+from .tiles import at_once, by_groups, sources, way
 
 TYPES = FLOATS
-KERNELS = Source("conv.cu")
-TF32_KERNELS = Source("conv.cu", "-DTF32")
-# form: the rows and columns of a tile, and the threads of a block, as at the end of conv.cu
-FORMS = {"wide": (128, 128, 256), "small": (64, 64, 128), "thin": (128, 16, 128), "each": (64, 64, 128)}
+BY_WAY = sources("conv.cu")
+KERNELS = BY_WAY[None]
+# the tiles, as at the end of conv.cu
+TILES = {
+    "wide": at_once(128, 128, 256),
+    "small": at_once(64, 64, 128),
+    "thin": at_once(128, 16, 128),
+    "each": at_once(64, 64, 128),
+}
+LARGE = {
+    "widest": by_groups(128, 256, 4),
+    "tall": by_groups(256, 128, 4),
+    "wide": by_groups(128, 128, 3),
+    "small": by_groups(128, 64, 4),
+}
+FORMS = {None: TILES, "TF32": TILES, "WARPGROUPS": TILES | LARGE}
+WIDE = "widest", "tall", "wide"
 MANY = 128  # tiles that keep a card busy
 LEAST = 512  # numbers of the inner dimension in a part, at least, where fewer tiles are cut into parts
-INNER = 32  # a part is a multiple of so many numbers, which are whole stages in every type
+INNER = 64  # a part is a multiple of so many numbers, which are whole stages in every type
 BLOCK = 256
 
 
-def form_of(x, places, channels, outputs, groups):
-    """The form for so many places, channels and outputs, the latter two of one group."""
+def form_of(x, forms, places, channels, outputs, groups):
+    """The name of the form for so many places, channels and outputs, the latter two of one group."""
     if not by_packs(x, channels):
         return "each"
     if outputs <= 16:
         return "thin"
-    rows, columns, _ = FORMS["wide"]
-    return "wide" if outputs > 64 and over(places, rows) * over(outputs, columns) * groups >= MANY else "small"
+    tiles = {name: tiles_of(forms[name], places, outputs) * groups for name in WIDE if name in forms}
+    if tiles.get("widest", 0) >= MANY and 2 * tiles["widest"] == tiles["wide"]:  # no columns are wasted for its width
+        return "widest"
+    return next((name for name in ("tall", "wide") if outputs > 64 and tiles.get(name, 0) >= MANY), "small")
+
+
+def tiles_of(form, places, outputs):
+    return over(places, form.rows) * over(outputs, form.columns)
 
 
 def add_up(x, weight, bias, size, kernel, window, transposed):
@@ -59,19 +78,19 @@ def add_up(x, weight, bias, size, kernel, window, transposed):
     phases = math.prod(map(min, jump, size))
     apart = [n // math.gcd(n, d) for n, d in zip(jump, three(window[2], 1))]  # of the taps that a phase sees
     places = len(x) * math.prod(map(over, size, jump))  # of the phase that has most
+    source, forms = BY_WAY[way(x)], FORMS[way(x)]
     if channels == outputs == 1 < groups:
         weight = turned(weight.reshape(1, groups, taps))  # (1, taps, C)
         grid = over(places * over(groups, 16 // x.itemsize), BLOCK), phases
-        KERNELS.run("convolve_channels", (x.dtype,), grid, BLOCK, x, weight, bias, y, *numbers)
+        source.run("convolve_channels", (x.dtype,), grid, BLOCK, x, weight, bias, y, *numbers)
         return y
-    form = form_of(x, places * phases, channels, outputs, groups)
-    rows, columns, block = FORMS[form]
-    tiles = over(places, rows) * over(outputs, columns)
+    name = form_of(x, forms, places * phases, channels, outputs, groups)
+    form = forms[name]
+    tiles = tiles_of(form, places, outputs)
     parts, step = parts_of(tiles * phases * groups, math.prod(map(over, three(kernel, 1), apart)) * channels)
     partial = library(x).empty((1, parts, y.size), np.float32) if parts > 1 else None
-    source = TF32_KERNELS if x.dtype.name == "float32" and tf32() else KERNELS
-    arrays = aligned(x), aligned(weight), bias, y, partial
-    source.run(f"convolve_{form}", (x.dtype,), (tiles, phases, groups * parts), block, *arrays, step, *numbers)
+    arrays, grid = (aligned(x), aligned(weight), bias, y, partial), (tiles, phases, groups * parts)
+    source.run(f"convolve_{name}", (x.dtype,), grid, form.threads, *arrays, step, *numbers, shared=form.shared)
     return y if partial is None else add_parts(partial, x.dtype).reshape(y.shape)
 
 

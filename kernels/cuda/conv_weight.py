@@ -11,18 +11,26 @@ import math
 import numpy as np
 
 from . import blas
-from .compile import FLOATS, Source, cast, library, over
-from .layout import inside, turned
+from .compile import FLOATS, cast, library, over
+from .layout import inside, turned_sums
 from .places import aligned, by_packs, geometry, is_plain
-from .precision import tf32
-from .reduce import add_parts, sum_leading
+from .reduce import sum_leading
+from .tiles import at_once, by_groups, sources, way
 
 TYPES = FLOATS
-KERNELS = Source("conv_weight.cu")
-TF32_KERNELS = Source("conv_weight.cu", "-DTF32")
-# form: the rows and columns of a tile, and the threads of a block, as at the end of conv_weight.cu
-FORMS = {"wide": (128, 128, 256), "small": (64, 64, 128), "thin": (16, 128, 128), "each": (64, 64, 128)}
-BLOCKS, LEAST = 512, 256  # blocks to aim at, and places of a part, at least
+BY_WAY = sources("conv_weight.cu")
+KERNELS = BY_WAY[None]
+# the tiles, as at the end of conv_weight.cu
+TILES = {
+    "wide": at_once(128, 128, 256),
+    "small": at_once(64, 64, 128),
+    "thin": at_once(16, 128, 128),
+    "each": at_once(64, 64, 128),
+}
+FORMS = {None: TILES, "TF32": TILES}
+FORMS["WARPGROUPS"] = TILES | {"wide": by_groups(128, 128, 3), "small": by_groups(64, 128, 4)}
+# Blocks to aim at, twice as many as run at one time, since parts are written and read again; places of a part, at least
+BLOCKS, LEAST = 256, 256
 INNER = 64  # a part is a multiple of so many places, which are whole stages in every type
 BLOCK = 256
 
@@ -52,22 +60,20 @@ def weight_gradient(x, g, kernel, window, into):
     numbers = geometry(x, g, C // groups, O // groups, kernel, window)
     sums = sums_of_channels if C == groups == O else sums_of_products
     partial = sums(x, g, math.prod(kernel), groups, numbers)
-    whole = add_parts(partial.reshape(1, len(partial), -1), x.dtype if into is None else into.dtype)
-    dw = turned(whole.reshape(partial.shape[1:]), into).reshape(shape)
-    return dw if into is None else into
+    dw = turned_sums(partial, x.dtype, into)
+    return dw.reshape(shape) if into is None else into
 
 
 def sums_of_products(x, g, taps, groups, numbers):
     """(parts, O, taps, channels of a group), float32."""
     places, O, channels = math.prod(g.shape[:4]), g.shape[4] // groups, x.shape[4] // groups
-    form = form_of(x, channels, O, taps)
-    rows, columns, block = FORMS[form]
-    tiles = over(O, rows), over(taps * channels, columns)
+    name = form_of(x, channels, O, taps)
+    source, form = BY_WAY[way(x)], FORMS[way(x)][name]
+    tiles = over(O, form.rows), over(taps * channels, form.columns)
     parts, step = parts_of(places, math.prod(tiles) * groups)
     partial = library(x).empty((parts, groups * O, taps, channels), np.float32)
-    source = TF32_KERNELS if x.dtype.name == "float32" and tf32() else KERNELS
-    grid = tiles[1], tiles[0] * parts, groups
-    source.run(f"correlate_{form}", (x.dtype,), grid, block, aligned(x), aligned(g), partial, step, *numbers)
+    grid, arrays = (tiles[1], tiles[0] * parts, groups), (aligned(x), aligned(g), partial)
+    source.run(f"correlate_{name}", (x.dtype,), grid, form.threads, *arrays, step, *numbers, shared=form.shared)
     return partial
 
 
@@ -88,7 +94,7 @@ def sums_of_channels(x, g, taps, groups, numbers):
     parts, step = parts_of(math.prod(g.shape[:4]), across * taps)
     partial = library(x).empty((parts, 1, taps, groups), np.float32)
     grid = across, parts, taps
-    KERNELS.run("correlate_channels", (x.dtype,), grid, BLOCK, x, g, partial, step, lanes, *numbers)
+    BY_WAY[way(x)].run("correlate_channels", (x.dtype,), grid, BLOCK, x, g, partial, step, lanes, *numbers)
     return partial
 
 

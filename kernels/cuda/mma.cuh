@@ -31,6 +31,8 @@ struct alignas(16) Chunk { u32 at[4]; };
 // The address of shared memory as instructions take it.
 #ifdef __CUDA_ARCH__
 INLINE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+#else
+INLINE u32 shared_address(const void* p) { return emulator_shared_address(p); }
 #endif
 
 // ---- products ----
@@ -168,8 +170,7 @@ INLINE void ldmatrix(u32 (&r)[4], const void* row) {
                  : "r"(shared_address(row))
                  : "memory");
 #else
-    r[0] = ((const Chunk*)row)->at[0];  // which the emulator refuses where it is not aligned
-    for (int i = 0; i < 4; i++) r[i] = ((const u32*)__shfl_sync(ALL, (u64)row, 8 * i + lane() / 4))[lane() % 4];
+    emulator_ldmatrix(r, (const Chunk*)row, false);
 #endif
 }
 
@@ -180,12 +181,7 @@ INLINE void ldmatrix_transposed(u32 (&r)[4], const void* row) {
                  : "r"(shared_address(row))
                  : "memory");
 #else
-    r[0] = ((const Chunk*)row)->at[0];
-    for (int i = 0; i < 4; i++) {
-        const unsigned short* upper = (const unsigned short*)__shfl_sync(ALL, (u64)row, 8 * i + lane() % 4 * 2);
-        const unsigned short* lower = (const unsigned short*)__shfl_sync(ALL, (u64)row, 8 * i + lane() % 4 * 2 + 1);
-        r[i] = upper[lane() / 4] | (u32)lower[lane() / 4] << 16;
-    }
+    emulator_ldmatrix(r, (const Chunk*)row, true);
 #endif
 }
 

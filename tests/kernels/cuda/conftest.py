@@ -28,6 +28,18 @@ def on_gpu(request):
             yield Calls(lambda x: x, lambda x: x)
 
 
+@pytest.fixture
+def on_hopper(on_gpu, monkeypatch):
+    """`on_gpu`, of compute capability 9.0."""
+    if isinstance(compile.machine, compile.Card):
+        if compile.machine.capability != 90:
+            pytest.skip("needs a card of compute capability 9.0")
+    else:
+        monkeypatch.setattr(compile.machine, "capability", 90)
+        monkeypatch.setattr(compile.machine, "shared_memory", 227 * 1024)
+    return on_gpu
+
+
 class Calls:
     """there, back: from NumPy to where the kernels run, and back."""
 

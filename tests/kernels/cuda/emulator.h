@@ -12,12 +12,15 @@
 //                          are an error
 //   blocks                 that wait for one another for ever, or wait in a launch whose blocks are not together, too
 //   copies that run on     (copy_async) leave NaN in shared memory until their thread waits for them
+//
+// With -DCOUNTED, -fsanitize=thread and traffic.cpp it also counts what each access asks of memory.
 
 #include <cmath>
 #include <csetjmp>
 #include <csignal>
 #include <cstdint>
 #include <cstring>
+#include <link.h>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -30,12 +33,27 @@
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define __shared__ static __attribute__((section("shared")))
+#define __shared__ static thread_local  // nothing else is: so it lies together, what templates have too
+
+// traffic.cpp, which counts what kernels ask of memory, is told who runs where, and when the lanes of a warp have met.
+// UNSEEN: accesses in this function are not a kernel's; it says itself what a card would see of them.
+#define UNSEEN __attribute__((no_sanitize("thread")))
+#ifdef COUNTED
+extern "C" {
+void traffic_shared(const void* begin, size_t bytes);
+void traffic_thread(int thread, const void* stack, size_t bytes);
+void traffic_meet();
+void traffic_sees(const void* at, int size, int written);
+}
+#else
+static inline void traffic_shared(const void*, size_t) {}
+static inline void traffic_thread(int, const void*, size_t) {}
+static inline void traffic_meet() {}
+static inline void traffic_sees(const void*, int, int) {}
+#endif
 
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
-
-extern char __start_shared[] __attribute__((weak)), __stop_shared[] __attribute__((weak));
 
 namespace emulator {
 
@@ -67,8 +85,15 @@ static const char* fault;
 static bool moved;  // whether a thread came further than to watching again
 static std::vector<char> dynamic;  // shared memory, as much as the launch says, for each block that is running
 static char* own_dynamic;
+static char* fixed;  // shared memory of the kernels' own: this library's thread-local variables
+static size_t fixed_size;
+static thread_local volatile char anchor;  // so that there is at least one
 static void (*body)(void**);
 static void** body_arguments;
+
+// of emulator_wgmma.h
+static void begin_products(int first, int threads);
+static void copy_has_come(const void* to);
 
 static void wait(State why) {
     Fiber& fiber = fibers[current];
@@ -88,8 +113,10 @@ static void resume(int i) {
     current = i;
     threadIdx = fiber.place;
     if (_setjmp(scheduler)) return;
-    if (fiber.stack) _longjmp(fiber.place_in_code, 1);
-    fiber.stack.reset(new char[STACK]);
+    bool fresh = !fiber.stack;
+    if (fresh) fiber.stack.reset(new char[STACK]);
+    traffic_thread(i, fiber.stack.get(), STACK);
+    if (!fresh) _longjmp(fiber.place_in_code, 1);
     ucontext_t context;
     getcontext(&context);
     context.uc_stack.ss_sp = fiber.stack.get();
@@ -101,6 +128,18 @@ static void resume(int i) {
 
 static char* dynamic_shared() { return own_dynamic; }
 
+static int find_fixed(dl_phdr_info* library, size_t, void*) {
+    bool own = false;
+    size_t size = 0;
+    for (int i = 0; i < library->dlpi_phnum; i++) {
+        const ElfW(Phdr)& part = library->dlpi_phdr[i];
+        if (part.p_type == PT_TLS) size = part.p_memsz;
+        if (part.p_type == PT_LOAD) own |= (uintptr_t)&fault - library->dlpi_addr - part.p_vaddr < part.p_memsz;
+    }
+    if (own) fixed = (char*)library->dlpi_tls_data, fixed_size = size;
+    return own;
+}
+
 // Runs the lanes of a warp until each is at the block's barrier, watching or done.
 static void run_warp(int first, int last, bool backwards) {
     while (!fault) {
@@ -111,6 +150,7 @@ static void run_warp(int first, int last, bool backwards) {
             resume(lane);
             moved |= fibers[lane].state != WATCHING;
         }
+        traffic_meet();
         for (int lane = first; lane < last; lane++) (fibers[lane].state == IN_SHUFFLE ? shuffling : resting)++;
         if (shuffling == 0 || fault) return;
         if (resting > 0 || lanes < 32) {
@@ -129,6 +169,7 @@ static void begin_block(int first, int threads) {
         fiber.state = READY, fiber.shuffles = fiber.groups = 0;
         fiber.copies.clear();
     }
+    begin_products(first, threads);
 }
 
 // Runs a block until it is done, or all that can go on is watching. Returns whether it is done.
@@ -146,7 +187,9 @@ static bool run_block(int first, int threads, bool backwards) {
         }
         if (waiting == 0 && watching == 0) return true;
         if (watching > 0) return false;
+#ifndef LEAVERS_PASS_BARRIERS  // as threads that have returned do on a card, whatever CUDA says of it
         if (done > 0 && !fault) fault = "a __syncthreads that not all threads of a block reach";
+#endif
         for (int i = first; i < last; i++) fibers[i].state = READY;
     }
     return true;
@@ -160,8 +203,9 @@ static dim3 place_of(int block, bool backwards) {
 static void run_in_turn(int blocks, int threads, int bytes, bool backwards) {
     if ((int)fibers.size() < threads) fibers.resize(threads);
     for (int i = 0; i < blocks && !fault; i++) {
-        if (__start_shared) memset(__start_shared, 0xFF, __stop_shared - __start_shared);
+        memset(fixed, 0xFF, fixed_size);
         dynamic.assign(bytes, -1), own_dynamic = dynamic.data();
+        traffic_shared(own_dynamic, bytes);
         blockIdx = place_of(i, backwards);
         begin_block(0, threads);
         if (!run_block(0, threads, backwards)) fault = "a block that waits for others, which do not run with it";
@@ -170,25 +214,25 @@ static void run_in_turn(int blocks, int threads, int bytes, bool backwards) {
 
 static void run_together(int blocks, int threads, int bytes, bool backwards) {
     int apart = (threads + 31) / 32 * 32, left = blocks;
-    size_t size = __start_shared ? __stop_shared - __start_shared : 0;
     if ((int)fibers.size() < blocks * apart) fibers.resize(blocks * apart);
     bytes = (bytes + 15) / 16 * 16;
     dynamic.assign(blocks * bytes, -1);
-    std::vector<std::vector<char>> shared(blocks, std::vector<char>(size, -1));  // of blocks that are not running
+    traffic_shared(dynamic.data(), dynamic.size());
+    std::vector<std::vector<char>> shared(blocks, std::vector<char>(fixed_size, -1));  // of blocks that are not running
     std::vector<char> through(blocks);
     for (int i = 0; i < blocks; i++) begin_block(i * apart, threads);
     while (left > 0 && !fault) {
         moved = false;
         for (int i = 0; i < blocks && !fault; i++) {
             if (through[i]) continue;
-            if (size) memcpy(__start_shared, shared[i].data(), size);
+            memcpy(fixed, shared[i].data(), fixed_size);
             own_dynamic = dynamic.data() + i * bytes, blockIdx = place_of(i, backwards);
             for (int k = 0; k < threads; k++) {
                 Fiber& fiber = fibers[i * apart + k];
                 if (fiber.state == WATCHING) fiber.state = READY;
             }
             if (run_block(i * apart, threads, backwards)) through[i] = 1, left--;
-            if (size) memcpy(shared[i].data(), __start_shared, size);
+            memcpy(shared[i].data(), fixed, fixed_size);
         }
         if (!moved && left > 0 && !fault) fault = "blocks that wait for one another for ever";
     }
@@ -226,6 +270,9 @@ static void on_fault(int) {
 static const char* run(void (*kernel)(void**), void** arguments, dim3 grid, dim3 block, int backwards, int bytes,
                        int together) {
     int threads = block.x * block.y * block.z, blocks = grid.x * grid.y * grid.z;
+    anchor = 0;  // this thread's variables are made when one is first used
+    dl_iterate_phdr(find_fixed, nullptr);
+    traffic_shared(fixed, fixed_size);
     body = kernel, body_arguments = arguments, fault = nullptr, gridDim = grid, blockDim = block;
     struct sigaction action = {}, before[2];
     action.sa_handler = on_fault;
@@ -282,8 +329,10 @@ template <class N> static N __shfl_up_sync(unsigned, N x, int by) {
 static inline void __syncwarp(unsigned = 0) { emulator_shuffle(0, 0); }
 
 // What mma.cuh makes its asynchronous copies of.
-template <class C> static void emulator_copy_async(C* to, const C* from, bool inside) {
+template <class C> UNSEEN static void emulator_copy_async(C* to, const C* from, bool inside) {
     using namespace emulator;
+    if (inside) traffic_sees(from, sizeof(C), 0);
+    traffic_sees(to, sizeof(C), 1);
     C nothing;
     memset(&nothing, 0xFF, sizeof nothing);
     *to = nothing;  // by assignment, which sees whether the addresses are aligned
@@ -291,19 +340,41 @@ template <class C> static void emulator_copy_async(C* to, const C* from, bool in
     fibers[current].copies.push_back({to, inside ? from : nullptr, fibers[current].groups});
 }
 static inline void emulator_commit() { emulator::fibers[emulator::current].groups++; }
-static inline void emulator_wait(int newest) {
+UNSEEN static inline void emulator_wait(int newest) {
     emulator::Fiber& own = emulator::fibers[emulator::current];
     size_t done = 0;
     for (; done < own.copies.size() && own.copies[done].group < own.groups - newest; done++) {
         emulator::Copy& copy = own.copies[done];
         copy.from ? (void)memcpy(copy.to, copy.from, 16) : (void)memset(copy.to, 0, 16);
+        emulator::copy_has_come(copy.to);
     }
     own.copies.erase(own.copies.begin(), own.copies.begin() + done);
 }
 
-static inline int atomicAdd(int* p, int x) { return *p += x, *p - x; }
-static inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long x) { return *p += x, *p - x; }
-static inline unsigned atomicAdd(unsigned* p, unsigned x) { return *p += x, *p - x; }
+// ldmatrix: four matrices of 8 rows; lane 8i + j points at row j of matrix i, and `row` tells where it begins.
+template <class C> UNSEEN static void emulator_ldmatrix(unsigned (&r)[4], const C* row, bool transposed) {
+    traffic_sees(row, sizeof(C), 0);
+    C own = *row;  // by assignment, which sees whether the address is aligned
+    (void)own;
+    int lane = emulator::current % 32, g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) {
+        if (!transposed) {
+            r[i] = ((const unsigned*)emulator_shuffle((uint64_t)row, 8 * i + g))[t];
+            continue;
+        }
+        const unsigned short* upper = (const unsigned short*)emulator_shuffle((uint64_t)row, 8 * i + 2 * t);
+        const unsigned short* lower = (const unsigned short*)emulator_shuffle((uint64_t)row, 8 * i + 2 * t + 1);
+        r[i] = upper[g] | (unsigned)lower[g] << 16;
+    }
+}
+
+template <class N> UNSEEN static N emulator_add(N* p, N x) {
+    traffic_sees(p, sizeof(N), 1);
+    return *p += x, *p - x;
+}
+static inline int atomicAdd(int* p, int x) { return emulator_add(p, x); }
+static inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long x) { return emulator_add(p, x); }
+static inline unsigned atomicAdd(unsigned* p, unsigned x) { return emulator_add(p, x); }
 
 static inline unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 static inline float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
@@ -337,3 +408,5 @@ static inline unsigned short emulator_to_half(float x) {
     double units = std::nearbyint(std::ldexp(size, 10 - exponent));  // of the last place; 2048 goes into the exponent
     return sign | (unsigned short)(size >= std::ldexp(1.0, -14) ? (exponent + 14) * 1024 + (int)units : (int)units);
 }
+
+#include "emulator_wgmma.h"

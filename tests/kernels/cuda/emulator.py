@@ -47,11 +47,13 @@ class Emulator:
     arrays = np
     multiprocessors, shared_memory = 8, 64 * 1024  # what kernels are told that there is
     capability, cublas = 80, None
+    flags = FLAGS
 
     def __init__(self, folder):
         self.folder, self.libraries, self.launched = folder, {}, set()
+        shutil.copy(SHIM.with_name("emulator_wgmma.h"), folder)
         shim = shutil.copy(SHIM, folder)
-        compiler(*FLAGS, "-x", "c++-header", shim)  # once: it is half the time of a small file
+        compiler(*self.flags, "-x", "c++-header", shim)  # once: it is half the time of a small file
 
     def place(self):
         return "emulator"
@@ -77,8 +79,11 @@ class Emulator:
         expanded = compiler("-E", "-P", "-x", "c++", *defines, "-", input=plain)  # macros may make kernels
         kernels = "\n".join(f"EMULATED({name})" for name in DEFINITION.findall(expanded))
         path.write_text(f'#include "{SHIM.name}"\nnamespace {{\n{source.text}\n}}\n{kernels}\n')
-        compiler(*FLAGS, "-shared", *defines, str(path), "-o", str(result))
+        self.build(path, result, *defines)
         return result
+
+    def build(self, path, result, *defines):
+        compiler(*self.flags, "-shared", *defines, str(path), "-o", str(result))
 
     def function(self, source, name, types):
         library = self.library(source, types)
@@ -106,35 +111,38 @@ class Emulator:
     def once(self, run, name, grid, block, arguments, order, shared, together):
         """What the arrays hold after the launch, which does not touch them."""
         arrays = {id(array): array for array in arguments if isinstance(array, np.ndarray)}
-        copies = {name: Copy(array, index) for index, (name, array) in enumerate(arrays.items())}
+        copies = {name: self.copy(array, index) for index, (name, array) in enumerate(arrays.items())}
         fault = run(pack(arguments, lambda array: copies[id(array)].address), *grid, *block, order, shared, together)
         assert fault is None, f"{name}: {fault.decode()}"
         for copy in copies.values():
             copy.read(name)
         return list(copies.values())
 
+    def copy(self, array, index):
+        return Copy(array, index)
+
 
 LETTERS = {int: "q", float: "f"}
 
 
 class Copy:
-    """An array's bytes between margins."""
+    """An array's bytes between margins, at the array's address less `start`, but for a multiple of `align`."""
 
-    def __init__(self, array, index):
+    def __init__(self, array, index, start=0, align=16):
         self.array, self.dense = array, is_dense(array) or not array.size
         first, last = array.ctypes.data, array.ctypes.data + array.nbytes
         if not self.dense:
             first, last = np.lib.array_utils.byte_bounds(array)
         self.size = last - first
-        self.memory = np.full(self.size // 2 + MARGIN + 8, 0xFFC0 + index, np.uint16).view(np.uint8)
+        self.memory = np.full(self.size // 2 + MARGIN + align // 2, 0xFFC0 + index, np.uint16).view(np.uint8)
         self.clean = self.memory[:2].tobytes()
-        start = self.memory.ctypes.data
-        self.begin = MARGIN + (first - start) % 16
-        self.address = start + self.begin + array.ctypes.data - first
+        own = self.memory.ctypes.data
+        self.begin = MARGIN + (first - start - own) % align
+        self.address = own + self.begin + array.ctypes.data - first
         if self.dense:
-            ctypes.memmove(start + self.begin, first, self.size)
+            ctypes.memmove(own + self.begin, first, self.size)
         else:
-            copy = np.ndarray(array.shape, array.dtype, self.memory, self.address - start, array.strides)
+            copy = np.ndarray(array.shape, array.dtype, self.memory, self.address - own, array.strides)
             copy[...] = array
             self.content = self.memory[self.begin : self.begin + self.size].tobytes()
 

@@ -14,7 +14,7 @@ from test_cuda_kernels import check, draw, layouts
 
 import minigen
 from minigen import kernels, nn, optim
-from minigen.kernels.cuda import compile, conv, conv_weight, layout, places, precision
+from minigen.kernels.cuda import compile, conv, conv_weight, layout, places, precision, tiles
 from minigen.kernels.ladder import nvrtc
 from minigen.nn import functional
 from minigen.ops.convolution import _convolve, _correlate, _spread
@@ -138,12 +138,81 @@ def test_more_than_one_tile_in_each_direction(on_gpu, dtype, monkeypatch, many):
 def test_a_long_sum_over_few_tiles_is_cut_into_parts(on_gpu, dtype, monkeypatch):
     monkeypatch.setattr(conv, "LEAST", 40)
     monkeypatch.setattr(conv_weight, "LEAST", 5)
-    assert conv.parts_of(1, 200) == (4, 64) and conv.parts_of(500, 200) == (1, 224)
+    assert conv.parts_of(1, 200) == (4, 64) and conv.parts_of(500, 200) == (1, 256)
     assert conv_weight.parts_of(162, 2) == (3, 64)
     for C, O, groups in [(8, 24, 1), (24, 2, 1), (3, 5, 1), (16, 48, 2), (11, 11, 11)]:
         check_all(on_gpu, (2, C, O, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), groups), dtype)
     check_all(on_gpu, CASES["strided"], dtype)
     check_all(on_gpu, CASES["dilated and strided"], dtype)
+
+
+# ---- compute capability 9.0: products by warpgroups ----
+
+LARGE = {
+    "two tiles each way": (3, 16, 72, (7, 8), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "strided": (2, 24, 40, (9, 8), (4, 3), (2, 3), (1, 1), (1, 1), 1),
+    "dilated": (1, 40, 24, (9, 8), (2, 3), (1, 1), (2, 3), (2, 3), 1),
+    "groups": (2, 48, 80, (4, 5), (3, 3), (1, 2), (1, 1), (1, 1), 2),
+    "1-D": (3, 24, 72, (19,), (5,), (2,), (2,), (2,), 1),
+}
+
+
+@pytest.fixture
+def half():
+    return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes").bfloat16)
+
+
+@pytest.mark.parametrize("case", list(LARGE))
+def test_warpgroups(on_hopper, half, case):
+    check_all(on_hopper, LARGE[case], half)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(CASES))
+def test_every_case_by_warpgroups(on_hopper, dtype, case):
+    check_all(on_hopper, CASES[case], dtype)
+
+
+@pytest.mark.parametrize(
+    "name, case",
+    [
+        ("widest", (1, 16, 136, (13, 12), (2, 2), (1, 1), (0, 0), (1, 1), 1)),
+        ("tall", (2, 16, 72, (14, 12), (2, 2), (1, 1), (0, 0), (1, 1), 1)),
+        ("wide", (1, 16, 72, (13, 12), (2, 2), (1, 1), (0, 0), (1, 1), 1)),
+    ],
+)
+def test_large_tiles_of_warpgroups(on_hopper, half, monkeypatch, name, case):
+    monkeypatch.setattr(conv, "MANY", 2)
+    x, weight, bias, _, _, window, count = arrays(*case, half)
+    check(
+        on_hopper(conv.convolve, last(x), weight, bias, count, window), exact(_convolve, x, weight, bias, count, window)
+    )
+    forms = conv.FORMS[conv.way(x)]
+    assert conv.form_of(x, forms, case[0] * np.prod(count), case[1], case[2], 1) == name
+
+
+def test_the_tiles_follow_from_the_shapes(emulator, half):
+    x = np.empty(8, half)
+    with compile.running_on(emulator):
+        names = [conv.form_of(x, conv.FORMS["WARPGROUPS"], 2**17, 64, O, 1) for O in (8, 64, 128, 256, 384, 520)]
+        assert names == ["thin", "small", "tall", "widest", "tall", "tall"]
+        names = [conv.form_of(x, conv.FORMS["WARPGROUPS"], places, 64, 256, 1) for places in (2**10, 2**13, 2**14)]
+        assert names == ["small", "wide", "widest"]
+        assert conv.form_of(x, conv.FORMS[None], 2**17, 64, 256, 1) == "wide"
+
+
+def test_parts_by_warpgroups(on_hopper, half, monkeypatch):
+    monkeypatch.setattr(conv, "LEAST", 40)
+    monkeypatch.setattr(conv_weight, "LEAST", 5)
+    check_all(on_hopper, (2, 24, 24, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 1), half)
+
+
+def test_warpgroups_are_for_16_bits_on_9_0_alone(monkeypatch, half, emulator):
+    with compile.running_on(emulator):
+        for capability in (75, 80, 86, 89, 90, 100, 120):
+            monkeypatch.setattr(emulator, "capability", capability)
+            want = "WARPGROUPS" if capability == 90 else None
+            assert [tiles.way(np.empty(1, kind)) for kind in (F, np.float16, half)] == [None, want, want]
 
 
 def test_tf32_is_used_where_it_is_allowed(on_gpu, monkeypatch):
@@ -216,7 +285,7 @@ def test_too_many_places_are_an_error():
 )
 @pytest.mark.parametrize("family", [conv, conv_weight])
 def test_tensor_cores_multiply_where_the_card_has_them(family, card, name, instruction):
-    source = family.TF32_KERNELS if name == "float32" else family.KERNELS
+    source = family.BY_WAY["TF32"] if name == "float32" else family.KERNELS
     options = (*source.options((SimpleNamespace(name=name),)), "-ftz=true")
     ptx = nvrtc.compile(source.text, f"compute_{card}", options)
     assert instruction in ptx and ".local" not in ptx

@@ -23,6 +23,11 @@ KERNEL reads_shared_memory_unwritten(const float* x, float* y) {
     __shared__ float all[64];
     y[threadIdx.x] = x[threadIdx.x] + all[threadIdx.x];
 }
+template <class N> INLINE N with_unwritten(N x) {
+    __shared__ N all[64];
+    return x + all[threadIdx.x];
+}
+KERNEL reads_shared_memory_of_a_template(const float* x, float* y) { y[threadIdx.x] = with_unwritten(x[threadIdx.x]); }
 KERNEL writes_past_the_end(const float* x, float* y) { y[threadIdx.x + 1] = x[threadIdx.x]; }
 KERNEL reads_past_the_end(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x + 1]; }
 KERNEL shuffles_with_half_a_warp(const float* x, float* y) {
@@ -97,7 +102,8 @@ def test_the_order_of_the_threads_must_not_matter(run, name):
 
 
 def test_shared_memory_and_margins_hold_nan(run):
-    assert np.isnan(run("reads_shared_memory_unwritten")[1]).all()
+    for name in ("reads_shared_memory_unwritten", "reads_shared_memory_of_a_template"):
+        assert np.isnan(run(name)[1]).all()
     assert np.isnan(run("reads_past_the_end")[1][-1])
 
 

@@ -4,6 +4,7 @@ import ctypes
 import struct
 import sys
 import threading
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -32,10 +33,10 @@ def card(monkeypatch):
     attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448, "CooperativeLaunch": 1}
 
     class RawModule:
-        def __init__(self, code, options):
+        def __init__(self, code=None, options=None, path=None):
             if log.fails == "compile":
                 raise ValueError("line 3: no such thing")
-            log.compiled.append((code, options))
+            log.compiled.append((code, options) if path is None else Path(path))
             self.module = SimpleNamespace(get_function=lambda name: SimpleNamespace(ptr=1000 + len(name)))
 
     def launch(*arguments):
@@ -92,6 +93,58 @@ def test_it_is_compiled_once_for_each_type_and_device(card):
     card.device = 1
     source.run("scale", (F,), 1, 256, Array(0), 1, 1.0)
     assert len(card.compiled) == 3
+
+
+class Compiler:
+    """CuPy's binding of NVRTC: its machine code is what it was asked for."""
+
+    class NVRTCError(RuntimeError):
+        pass
+
+    def __init__(self):
+        self.programs, self.failing, self.version = {}, False, (12, 9)
+
+    def getVersion(self):
+        return self.version
+
+    def createProgram(self, text, name, headers, include_names):
+        self.programs[len(self.programs) + 1] = [text]
+        return len(self.programs)
+
+    def compileProgram(self, program, options):
+        self.programs[program].append(options)
+        if self.failing:
+            raise self.NVRTCError("NVRTC_ERROR_COMPILATION (6)")
+
+    def getProgramLog(self, program):
+        return "line 3: no such thing"
+
+    def getCUBIN(self, program):
+        return repr(self.programs[program]).encode()
+
+    def destroyProgram(self, program):
+        self.programs[program].append("destroyed")
+
+
+def test_another_architecture_is_compiled_here_and_kept_on_disk(card, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    compiler = sys.modules["cupy"].cuda.nvrtc = Compiler()
+    source = lambda: compile.Source("optim.cu", "-DWHATEVER", architecture="90a")
+    run = lambda source: source.run("scale", (F,), 1, 256, Array(0), 1, 1.0)
+    run(source())
+    (path,) = card.compiled
+    options = "--std=c++17", "-DTYPE_T=float", "-DWHATEVER", *compile.AS_CUPY, "-arch=sm_90a"
+    assert path.parent == tmp_path / "cache" and path.read_text() == repr([source().text, options]) + "\0"
+    assert list(path.parent.iterdir()) == [path] and compiler.programs[1][2] == "destroyed" and len(card.launches) == 1
+    run(source())
+    assert card.compiled == [path, path] and len(compiler.programs) == 1  # found again
+    compiler.version = 13, 0
+    run(source())
+    assert card.compiled[2] != path and len(compiler.programs) == 2
+    compiler.failing, compiler.version = True, (13, 1)
+    with pytest.raises(RuntimeError, match=r"optim\.cu: scale .* compute capability 90:\nline 3: no such thing"):
+        run(source())
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_shared_memory_and_blocks_that_run_together(card):

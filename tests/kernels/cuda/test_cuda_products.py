@@ -289,6 +289,22 @@ def test_finding_the_library(monkeypatch, tmp_path):
             assert blas.find.__wrapped__() is None
 
 
+def test_cupy_is_asked_to_load_the_library(monkeypatch):
+    """CuPy 14 looks for cuBLAS (in wheels, conda, CUDA_PATH) where its package of libraries is asked for the name;
+    `import cupy_backends.cuda.libs.cublas` would pass that by, and fail where the system does not know the library."""
+    asked = []
+    libs = ModuleType("cupy_backends.cuda.libs")
+    libs.__path__ = []
+    libs.__getattr__ = lambda name: asked.append(name) or ModuleType(name)
+    for name in ("cupy_backends", "cupy_backends.cuda"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs", libs)
+    monkeypatch.setattr(blas, "candidates", list)
+    with pytest.warns(UserWarning, match="cuBLAS"):
+        blas.find.__wrapped__()
+    assert "cublas" in asked
+
+
 # ---- our own kernel ----
 
 FORMS = [("rows", "rows"), ("rows", "columns"), ("columns", "rows"), ("columns", "columns")]
