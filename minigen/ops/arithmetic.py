@@ -7,11 +7,14 @@ directly; the functions add PyTorch's options.
 
 import math
 
+from .. import kernels
 from ..autograd import op
+from ..autograd.order import added
 from ..autograd.promotion import promote
 from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DtypeError, describe, expect
 from ..tensor import Tensor, float32, float64
+from .casting import _cast
 from .elementary import log
 from .operands import floating_pair, is_floating, library_of
 from .rounding import _div_trunc, _flat, floor_divide
@@ -25,6 +28,28 @@ def _add(a, b):
 
 
 _add.gradient(a=lambda g: g, b=lambda g: g)
+_add.on_gpu = added
+
+
+@op
+def _add_mixed(x, y, narrow):  # narrow: y's type, beside which x is wide
+    family = kernels.find(x, "arithmetic")
+    return NotImplemented if family is None else family.add(x, y)
+
+
+_add_mixed.gradient(x=lambda g: g, y=lambda g, narrow: _cast(g, narrow, g.dtype))
+
+
+@_add_mixed.definition
+def _(x, y, narrow):
+    return _add(x, _cast(y, x.dtype, narrow))
+
+
+def _mixed(a, b):
+    return _add_mixed(a, b, b.dtype) if a.dtype == float32 else _add_mixed(b, a, a.dtype)
+
+
+_add.mixed = _mixed
 
 
 @op(promotes=True)
@@ -59,7 +84,7 @@ def _is_double(x):
     return is_array(x) and x.dtype is float64
 
 
-@op
+@op(elementwise=True)
 def neg(x):
     """-x, elementwise."""
     return -x
@@ -106,7 +131,7 @@ def div(a, b, *, rounding_mode=None):
 # Signs and sizes
 
 
-@op
+@op(elementwise=True)
 def sign(x):
     """-1, 0 or 1, elementwise; of NaN, NaN (where PyTorch says 0)."""
     return x if x.dtype.kind == "b" else xp(x).sign(x)
@@ -115,7 +140,7 @@ def sign(x):
 sign.gradient(x=lambda g: _flat(g))
 
 
-@op
+@op(elementwise=True)
 def abs(x):
     """The absolute value, elementwise. Its gradient at 0 is 0."""
     return xp(x).abs(x)
@@ -199,7 +224,7 @@ minimum.gradient(
 )
 
 
-@op
+@op(elementwise=True)
 def _clamp(x, low, high):
     if x.dtype.kind not in FLOATS or is_array(low) or is_array(high):
         if low is not None:
@@ -238,7 +263,7 @@ def nan_to_num(x, nan=0.0, posinf=None, neginf=None):
     return _nan_to_num(x, nan, posinf, neginf)
 
 
-@op
+@op(elementwise=True)
 def _nan_to_num(x, nan, posinf, neginf):
     return xp(x).nan_to_num(x, nan=nan or 0.0, posinf=posinf, neginf=neginf)
 

@@ -30,7 +30,7 @@ def _in_one_pass(name, g, y, composed):
 # Powers and roots
 
 
-@op
+@op(elementwise=True)
 def square(x):
     """x * x, elementwise."""
     return x * x
@@ -39,7 +39,7 @@ def square(x):
 square.gradient(x=lambda g, x: g * (2.0 * x))
 
 
-@op
+@op(elementwise=True)
 def sqrt(x):
     """The square root, elementwise. Its gradient at 0 is infinite."""
     return xp(x).sqrt(floating(x))
@@ -48,7 +48,7 @@ def sqrt(x):
 sqrt.gradient(x=lambda g, y: g / (2.0 * y))
 
 
-@op
+@op(elementwise=True)
 def rsqrt(x):
     """1 / sqrt(x), elementwise."""
     return 1.0 / xp(x).sqrt(floating(x))
@@ -57,7 +57,7 @@ def rsqrt(x):
 rsqrt.gradient(x=lambda g, y: g * (-0.5 * y * y * y))
 
 
-@op
+@op(elementwise=True)
 def reciprocal(x):
     """1 / x, elementwise."""
     return 1.0 / floating(x)
@@ -69,7 +69,7 @@ reciprocal.gradient(x=lambda g, y: -g * y * y)
 # Exponentials and logarithms
 
 
-@op
+@op(elementwise=True)
 def exp(x):
     """e**x, elementwise."""
     x = floating(x)
@@ -79,7 +79,7 @@ def exp(x):
 exp.gradient(x=lambda g, y: g * y)
 
 
-@op
+@op(elementwise=True)
 def exp2(x):
     """2**x, elementwise."""
     return xp(x).exp2(floating(x))
@@ -88,7 +88,7 @@ def exp2(x):
 exp2.gradient(x=lambda g, y: g * (math.log(2.0) * y))
 
 
-@op
+@op(elementwise=True)
 def expm1(x):
     """e**x - 1, elementwise, without losing digits where x is small."""
     return xp(x).expm1(floating(x))
@@ -97,7 +97,7 @@ def expm1(x):
 expm1.gradient(x=lambda g, y: g * (y + 1.0))
 
 
-@op
+@op(elementwise=True)
 def log(x):
     """The natural logarithm, elementwise."""
     return xp(x).log(floating(x))
@@ -106,7 +106,7 @@ def log(x):
 log.gradient(x=lambda g, x: g / x)
 
 
-@op
+@op(elementwise=True)
 def log2(x):
     """The logarithm to base 2, elementwise."""
     return xp(x).log2(floating(x))
@@ -115,7 +115,7 @@ def log2(x):
 log2.gradient(x=lambda g, x: g / (math.log(2.0) * x))
 
 
-@op
+@op(elementwise=True)
 def log10(x):
     """The logarithm to base 10, elementwise."""
     return xp(x).log10(floating(x))
@@ -124,7 +124,7 @@ def log10(x):
 log10.gradient(x=lambda g, x: g / (math.log(10.0) * x))
 
 
-@op
+@op(elementwise=True)
 def log1p(x):
     """log(1 + x), elementwise, without losing digits where x is small."""
     return xp(x).log1p(floating(x))
@@ -136,7 +136,7 @@ log1p.gradient(x=lambda g, x: g / (x + 1.0))
 # The circular functions and their inverses
 
 
-@op
+@op(elementwise=True)
 def sin(x):
     """The sine of x radians, elementwise."""
     return xp(x).sin(floating(x))
@@ -145,7 +145,7 @@ def sin(x):
 sin.gradient(x=lambda g, x: g * cos(x))
 
 
-@op
+@op(elementwise=True)
 def cos(x):
     """The cosine of x radians, elementwise."""
     return xp(x).cos(floating(x))
@@ -154,7 +154,7 @@ def cos(x):
 cos.gradient(x=lambda g, x: -g * sin(x))
 
 
-@op
+@op(elementwise=True)
 def tan(x):
     """The tangent of x radians, elementwise."""
     return xp(x).tan(floating(x))
@@ -163,7 +163,7 @@ def tan(x):
 tan.gradient(x=lambda g, y: g * (1.0 + y * y))
 
 
-@op
+@op(elementwise=True)
 def asin(x):
     """The angle in [-pi/2, pi/2] whose sine is x, elementwise."""
     return xp(x).arcsin(floating(x))
@@ -172,7 +172,7 @@ def asin(x):
 asin.gradient(x=lambda g, x: g * rsqrt(1.0 - x * x))
 
 
-@op
+@op(elementwise=True)
 def acos(x):
     """The angle in [0, pi] whose cosine is x, elementwise."""
     return xp(x).arccos(floating(x))
@@ -181,7 +181,7 @@ def acos(x):
 acos.gradient(x=lambda g, x: -g * rsqrt(1.0 - x * x))
 
 
-@op
+@op(elementwise=True)
 def atan(x):
     """The angle in [-pi/2, pi/2] whose tangent is x, elementwise."""
     return xp(x).arctan(floating(x))
@@ -209,7 +209,7 @@ def _squares(a, b):
 # The hyperbolic functions and their inverses
 
 
-@op
+@op(elementwise=True)
 def sinh(x):
     """(e**x - e**-x) / 2, elementwise."""
     return xp(x).sinh(floating(x))
@@ -218,7 +218,7 @@ def sinh(x):
 sinh.gradient(x=lambda g, x: g * cosh(x))
 
 
-@op
+@op(elementwise=True)
 def cosh(x):
     """(e**x + e**-x) / 2, elementwise."""
     return xp(x).cosh(floating(x))
@@ -227,7 +227,7 @@ def cosh(x):
 cosh.gradient(x=lambda g, x: g * sinh(x))
 
 
-@op
+@op(elementwise=True)
 def tanh(x):
     """The hyperbolic tangent, elementwise."""
     x = floating(x)
@@ -237,7 +237,7 @@ def tanh(x):
 tanh.gradient(x=lambda g, y: _in_one_pass("tanh", g, y, lambda g, y: g * (1.0 - y * y)))
 
 
-@op
+@op(elementwise=True)
 def asinh(x):
     """The x whose sinh is given, elementwise."""
     return xp(x).arcsinh(floating(x))
@@ -246,7 +246,7 @@ def asinh(x):
 asinh.gradient(x=lambda g, x: g * rsqrt(x * x + 1.0))
 
 
-@op
+@op(elementwise=True)
 def acosh(x):
     """The x >= 0 whose cosh is given, elementwise."""
     return xp(x).arccosh(floating(x))
@@ -255,7 +255,7 @@ def acosh(x):
 acosh.gradient(x=lambda g, x: g * rsqrt((x - 1.0) * (x + 1.0)))
 
 
-@op
+@op(elementwise=True)
 def atanh(x):
     """The x whose tanh is given, elementwise."""
     return xp(x).arctanh(floating(x))
@@ -264,7 +264,7 @@ def atanh(x):
 atanh.gradient(x=lambda g, x: g / (1.0 - x * x))
 
 
-@op
+@op(elementwise=True)
 def sigmoid(x):
     """1 / (1 + e**-x), elementwise. Where e**-x overflows the answer is 0, as it should be."""
     x = floating(x)

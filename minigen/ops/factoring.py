@@ -17,7 +17,7 @@ from .joining import cat
 from .linalg import _matmul
 from .rearranging import _diagonal, diag_embed, tril, triu
 from .shape import unsqueeze
-from .solving import _solve_triangular, check_matrices, mT, which
+from .solving import _solve_triangular, check_matrices, checked, host, mT, which
 
 
 def _halved(x):
@@ -35,11 +35,12 @@ def _symmetric(x):
 @op
 def _cholesky(a):
     try:
-        y = xp(a).linalg.cholesky(a)
+        y = checked("cholesky", a)
     except np.linalg.LinAlgError:
-        raise _not_positive(a) from None
-    if xp(a) is np and (bad := np.isnan(y).any((-2, -1))).any():
-        raise ArgumentError(f"cholesky: the matrix has a NaN{which(bad)}, or overflows: it is not positive definite")
+        raise _not_positive(host(a)) from None
+    if (bad := xp(y).isnan(y).any((-2, -1))).any():
+        found = which(host(bad))
+        raise ArgumentError(f"cholesky: the matrix has a NaN{found}, or overflows: it is not positive definite")
     return y
 
 

@@ -22,7 +22,7 @@ from .picking import along
 from .rounding import _flat
 from .shape import _reshape
 
-LARGE = 1024  # numbers from which a kernel is quicker than NumPy
+SMALL = 1024  # numbers below which NumPy is quicker than a kernel
 
 
 def _prepared(name, x, dim, dtype):
@@ -40,7 +40,7 @@ def _prepared(name, x, dim, dtype):
 def _cumsum(x, dim, backwards):
     if x.ndim == 0:
         return x.copy()
-    family = kernels.find(x, "scan") if x.size >= LARGE else None
+    family = None if type(x) is np.ndarray and x.size < SMALL else kernels.find(x, "scan")
     if family is not None:
         return family.cumsum(x, dim, backwards)
     if backwards:

@@ -2,6 +2,10 @@
 
 The gradients are those of Giles 2008, "Collected matrix derivative results": with Y = A^-1 B and Y' the gradient
 that arrives, B' = A^-T Y' and A' = -B' Y^T. The rules are made of ops, so they can be differentiated again.
+
+A matrix that has no answer raises ArgumentError on either device. On the GPU that takes a look at what cuSOLVER
+reports, for which the host waits, as in PyTorch. A step that is captured cannot hold these functions: CuPy calls
+neither cuSOLVER nor cuBLAS while a graph is recorded, and the capture is refused with the line that called them.
 """
 
 from typing import NamedTuple
@@ -42,18 +46,38 @@ def mT(x):
 
 def which(bad):
     """The place in the batch of the first bad matrix, for an error; nothing if there is no batch."""
-    return "" if bad.ndim == 0 else f" (batch entry {tuple(int(i) for i in np.argwhere(bad)[0])})"
+    return "" if bad.ndim == 0 or not bad.any() else f" (batch entry {tuple(int(i) for i in np.argwhere(bad)[0])})"
+
+
+def checked(name, *arrays):
+    """The function `name` of the arrays' library. Raises LinAlgError, also where CuPy by itself would give NaN."""
+    lib = xp(arrays[0])
+    if lib is np:
+        return getattr(np.linalg, name)(*arrays)
+    from cupyx import errstate
+
+    with errstate(linalg="raise"):
+        return getattr(lib.linalg, name)(*arrays)
+
+
+def _solved(a, b):
+    """X with A X = B. CuPy does not stretch one batch to the other's."""
+    if xp(a) is not np:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = [xp(a).broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b)]
+    return checked("solve", a, b)
 
 
 def singular(name, a):
     """The error for a matrix that has no inverse."""
     return ArgumentError(
-        f"{name}: the matrix is singular{which(_host(xp(a).linalg.det(a) == 0))}, so the system has no unique answer\n"
+        f"{name}: the matrix is singular{which(host(xp(a).linalg.det(a) == 0))}, so the system has no unique answer\n"
         f"  write linalg.pinv or linalg.lstsq, or add a small multiple of the identity"
     )
 
 
-def _host(array):
+def host(array):
+    """The numbers as an array of NumPy."""
     return np.asarray(array if xp(array) is np else array.get())
 
 
@@ -66,7 +90,7 @@ def _substitute(a, b, upper):
     """X with A X = B for triangular A. Halves are solved one after the other, so most of the work is products."""
     n = a.shape[-1]
     if n <= BLOCK:
-        return xp(a).linalg.solve(a, b)
+        return _solved(a, b)
     h = n // 2
     a11, a22 = a[..., :h, :h], a[..., h:, h:]
     if upper:
@@ -89,8 +113,8 @@ def _solve_triangular(a, b, upper, unit):
     a = _triangle(a, upper, unit)
     if unit:
         a = a + lib.eye(a.shape[-1], dtype=a.dtype)
-    elif lib is np and (bad := (np.diagonal(a, 0, -2, -1) == 0).any(-1)).any():
-        raise ArgumentError(f"solve_triangular: the diagonal has a 0{which(bad)}: the matrix is singular")
+    elif (bad := (lib.diagonal(a, 0, -2, -1) == 0).any(-1)).any():
+        raise ArgumentError(f"solve_triangular: the diagonal has a 0{which(host(bad))}: the matrix is singular")
     if b.shape[-1] == 0 or a.shape[-1] == 0:
         return lib.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]), b.dtype)
     return _substitute(a, b, upper)
@@ -144,7 +168,7 @@ def cholesky_solve(b, l, upper=False):
 @op
 def _solve(a, b):
     try:
-        return xp(a).linalg.solve(a, b)
+        return _solved(a, b)
     except np.linalg.LinAlgError:
         raise singular("solve", a) from None
 
@@ -174,7 +198,7 @@ def solve(a, b, *, left=True):
 @op
 def _inv(a):
     try:
-        return xp(a).linalg.inv(a)
+        return checked("inv", a)
     except np.linalg.LinAlgError:
         raise singular("inv", a) from None
 
@@ -325,7 +349,7 @@ def _(gs, ys, a):
     singular_ones = value(ys[0]) == 0
     if singular_ones.any():
         raise ArgumentError(
-            f"slogdet: a singular matrix{which(_host(singular_ones))} has no log determinant to differentiate"
+            f"slogdet: a singular matrix{which(host(singular_ones))} has no log determinant to differentiate"
         )
     return (unsqueeze(unsqueeze(gs[1], -1), -1) * mT(_inv(a)),)
 
