@@ -77,6 +77,72 @@ def test_no_two_tensors_share_a_gradient_buffer():
     assert b.grad.tolist() == [1.0, 1.0, 1.0] and g.tolist() == [1.0, 1.0, 1.0]
 
 
+def gradient_and_what_its_rule_gave(give, fused=False):
+    """The array in x.grad, and what the rule gave: `give(g, kept)`, where `kept` outlives the backward pass."""
+    given, kept = [], [np.full((2, 3), 5.0)]
+
+    @op
+    def f(x):
+        return x * 1.0
+
+    def rule(g):
+        array = give(g, kept)
+        given.append(array.__array_interface__["data"][0])
+        return array
+
+    if fused:
+        f.gradient(rule)
+        f.definition(lambda x: x * 1.0)
+    else:
+        f.gradient(x=rule)
+    x = Tensor(np.zeros((2, 3)), requires_grad=True)
+    f(x).backward(Tensor(np.ones((2, 3))))
+    x.grad.data[0, 0] += 7.0  # it may be written
+    return x.grad.data.__array_interface__["data"][0], given[0], kept[0]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_leaf_is_given_the_very_array_that_nobody_else_holds(fused):
+    for give in (
+        lambda g, kept: g * 2.0,
+        lambda g, kept: (g * 2.0).reshape(6).reshape(2, 3),
+        lambda g, kept: np.ones((3, 2)).T,
+    ):
+        got, given, _ = gradient_and_what_its_rule_gave(give, fused)
+        assert got == given
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_and_a_copy_of_what_others_hold(fused):
+    for give in (
+        lambda g, kept: g,
+        lambda g, kept: kept[0],
+        lambda g, kept: kept[0][:],
+        lambda g, kept: np.ones((4, 3))[:2],  # more memory than it has numbers
+        lambda g, kept: np.broadcast_to(np.ones((2, 3)), (2, 3)),  # may not be written
+        lambda g, kept: np.broadcast_to(np.ones(3), (2, 3)),
+        lambda g, kept: np.ones((2, 3), np.float32),
+    ):
+        got, given, kept = gradient_and_what_its_rule_gave(give, fused)
+        assert got != given and (kept == 5.0).all()
+
+
+def test_a_hook_and_a_saved_array_keep_theirs():
+    seen = []
+    x = randn(3)
+    y = x * 2.0
+    y.register_hook(seen.append)
+    x.register_hook(seen.append)
+    y.sum().backward()
+    w = randn(3)
+    weighted = op(lambda x, w: x * w)
+    weighted.gradient(x=lambda g, w: w)  # right where g is 1: what is saved is handed out
+    weighted(x, w).sum().backward(retain_graph=True)
+    before = w.data.copy()
+    x.grad.data += 99.0
+    assert seen[0].tolist() == [1.0] * 3 and seen[1].tolist() == [2.0] * 3 and (w.data == before).all()
+
+
 def test_gradients_are_not_computed_where_nobody_wants_them():
     calls = []
 

@@ -1,9 +1,9 @@
 // What every kernel shares: the types of numbers in memory, 16-byte accesses, and sums over warps and blocks.
 //
-// T is the type in memory (float, float16 or bfloat16), as TYPE_T says, and W a second one; arithmetic is in float. A
-// thread moves PACK numbers at a time, 16 bytes, where the address allows it and the array goes on so far; otherwise
-// one at a time. `load` and `store` see to that, so kernels are written for packs alone, and the tail of an array is
-// nothing special.
+// T is the type in memory (float, float16 or bfloat16), as TYPE_T says, W and Y a second and a third one; arithmetic is
+// in float. A thread moves PACK numbers at a time, 16 bytes, where the address allows it and the array goes on so far;
+// otherwise one at a time. `load` and `store` see to that, so kernels are written for packs alone, and the tail of an
+// array is nothing special.
 //
 // The 16-bit types are converted here rather than by cuda_fp16.h: then a kernel needs no header and no CUDA toolkit.
 
@@ -13,7 +13,7 @@ typedef long long i64;
 
 #define INLINE __device__ __forceinline__
 #define KERNEL extern "C" __global__ void
-#define WIDE_KERNEL extern "C" __global__ __launch_bounds__(1024) void  // its blocks may have so many threads
+#define WIDE_KERNEL extern "C" __global__ __launch_bounds__(1024, 1) void  // its blocks may have so many threads
 
 // Shared memory of as many bytes as the launch says (shared=), at a multiple of 16.
 #ifdef __CUDA_ARCH__
@@ -26,7 +26,7 @@ struct float16 { unsigned short bits; };
 struct bfloat16 { unsigned short bits; };  // the upper half of a float
 
 #ifdef __CUDA_ARCH__
-INLINE float widen(float16 x) {
+INLINE float widen(const float16& x) {
     float y;
     asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
     return y;
@@ -34,12 +34,12 @@ INLINE float widen(float16 x) {
 
 INLINE void narrow(float x, float16& y) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); }
 #else  // the tests' emulator
-INLINE float widen(float16 x) { return emulator_from_half(x.bits); }
+INLINE float widen(const float16& x) { return emulator_from_half(x.bits); }
 INLINE void narrow(float x, float16& y) { y.bits = emulator_to_half(x); }
 #endif
 
-INLINE float widen(float x) { return x; }
-INLINE float widen(bfloat16 x) { return __uint_as_float((u32)x.bits << 16); }
+INLINE float widen(const float& x) { return x; }
+INLINE float widen(const bfloat16& x) { return __uint_as_float((u32)x.bits << 16); }
 
 INLINE void narrow(float x, float& y) { y = x; }
 
@@ -61,42 +61,70 @@ typedef TYPE_T T;
 #ifdef TYPE_W
 typedef TYPE_W W;
 #endif
+#ifdef TYPE_Y
+typedef TYPE_Y Y;
+#else
+typedef T Y;
+#endif
 
 // ---- packs ----
 
 constexpr int PACK = 16 / sizeof(T);
 
-template <class S> struct alignas(sizeof(S) * PACK < 16 ? sizeof(S) * PACK : 16) Pack { S at[PACK]; };
+template <class S, int N = PACK> struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) Pack { S at[N]; };
 
-template <class S> INLINE bool whole(const S* x, i64 first, i64 n) {
-    return first + PACK <= n && (u64)(x + first) % alignof(Pack<S>) == 0;
+template <int N = PACK, class S> INLINE bool whole(const S* x, i64 first, i64 n) {
+    return first + N <= n && (u64)(x + first) % alignof(Pack<S, N>) == 0;
 }
 
-// v = x[first : first + PACK]; past the end, n, it is `rest`
-template <class S> INLINE void load(float (&v)[PACK], const S* x, i64 first, i64 n, float rest = 0) {
-    if (whole(x, first, n)) {
-        Pack<S> pack = *(const Pack<S>*)(x + first);
+// *to = pack, in global memory, in one instruction for each 16 bytes (or 8): of an assignment the compiler sometimes
+// makes one for each number.
+template <class P> INLINE void write_pack(P* to, const P& pack) {
+#ifdef __CUDA_ARCH__
+    u64 place = (u64)__cvta_generic_to_global(to);
+    const u32* word = (const u32*)&pack;
+    if constexpr (sizeof(P) % 16 == 0)
         #pragma unroll
-        for (int k = 0; k < PACK; k++) v[k] = widen(pack.at[k]);
+        for (int i = 0; i < sizeof(P) / 4; i += 4)
+            asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(place + 4 * i), "r"(word[i]),
+                         "r"(word[i + 1]), "r"(word[i + 2]), "r"(word[i + 3])
+                         : "memory");
+    else if constexpr (sizeof(P) == 8)
+        asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(place), "r"(word[0]), "r"(word[1]) : "memory");
+    else *to = pack;
+#else
+    *to = pack;
+#endif
+}
+
+// v = x[first : first + N]; past the end, n, it is `rest`
+template <class S, int N> INLINE void load(float (&v)[N], const S* x, i64 first, i64 n, float rest = 0) {
+    if (whole<N>(x, first, n)) {
+        Pack<S, N> pack = *(const Pack<S, N>*)(x + first);
+        #pragma unroll
+        for (int k = 0; k < N; k++) v[k] = widen(pack.at[k]);
     } else {
         #pragma unroll
-        for (int k = 0; k < PACK; k++) v[k] = first + k < n ? widen(x[first + k]) : rest;
+        for (int k = 0; k < N; k++) v[k] = first + k < n ? widen(x[first + k]) : rest;
     }
 }
 
-// x[first : first + PACK] = v, up to the end, n
-template <class S> INLINE void store(S* x, i64 first, i64 n, const float (&v)[PACK]) {
-    if (whole(x, first, n)) {
-        Pack<S> pack;
+// x[first : first + N] = v, up to the end, n
+template <class S, int N> INLINE void store(S* x, i64 first, i64 n, const float (&v)[N]) {
+    if (whole<N>(x, first, n)) {
+        Pack<S, N> pack;
         #pragma unroll
-        for (int k = 0; k < PACK; k++) narrow(v[k], pack.at[k]);
-        *(Pack<S>*)(x + first) = pack;
+        for (int k = 0; k < N; k++) narrow(v[k], pack.at[k]);
+        write_pack((Pack<S, N>*)(x + first), pack);
     } else {
         #pragma unroll
-        for (int k = 0; k < PACK; k++)
+        for (int k = 0; k < N; k++)
             if (first + k < n) narrow(v[k], x[first + k]);
     }
 }
+
+// a / b for a, b >= 0. One of 64 bits takes a hundred instructions, and is seldom needed.
+INLINE i64 quotient(i64 a, i64 b) { return (a | b) >> 32 ? a / b : (i64)((u32)a / (u32)b); }
 
 // The first number of this thread's pack, where each thread of the grid has one.
 INLINE i64 my_pack() { return ((i64)blockIdx.x * blockDim.x + threadIdx.x) * PACK; }
@@ -140,4 +168,21 @@ INLINE float block_max(float x) {
     x = warp_max(part[lane() < warps() ? lane() : 0]);
     __syncthreads();
     return x;
+}
+
+// ---- a pack of floats of each lane of a warp, in shared memory from a multiple of 16 bytes on. Number k of lane
+// l stands at spot(l, k): neither lanes that write 16 bytes each nor lanes that read one by one meet a bank twice ----
+
+INLINE int spot(int lane, int k) { return (k / 4 * 32 + (lane + k / 4 * 4) % 32) * 4 + k % 4; }
+
+template <bool ADD = false, int N> INLINE void put_pack(float* packs, const float (&v)[N]) {
+    #pragma unroll
+    for (int k = 0; k < N; k += 4) {
+        Pack<float, 4>* to = (Pack<float, 4>*)(packs + spot(lane(), k));
+        Pack<float, 4> quad = {};
+        if (ADD) quad = *to;
+        #pragma unroll
+        for (int e = 0; e < 4; e++) quad.at[e] += v[k + e];
+        *to = quad;
+    }
 }

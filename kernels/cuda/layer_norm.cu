@@ -3,12 +3,18 @@
 // Floor: read x, write y: 8 bytes a number in float32, 4 in the 16-bit types; 12 and 6 in the gradient. It should be
 // near the floor because a row of up to 1024 numbers stands in a warp's registers through its passes (mean, squares
 // about the mean, result), and sums go by shuffles. In the gradient a warp keeps its share of the gradients of weight
-// and bias in registers too, over all its rows, so g and x are read once. A wider row is read again for each pass, from
-// a cache, and there the gradients of weight and bias are a second kernel: 20 bytes a number, not 12. Not yet measured.
+// and bias in registers too, over all its rows, so g and x are read once; rows of up to 8192 stand in a block's in the
+// same way. Else a wider row is read again for each pass, from a cache, and in the gradient the sums for weight and
+// bias are a second kernel beyond 8192: 20 bytes a number, not 12. Not yet measured.
+// Counted: 1.00 to 1.03 times the floor's bytes, 1.00 sectors over the least (1.07 and 1.12 in the gradients of wide
+// rows in 16 bits), 1.00 wavefronts of shared memory. In the gradient of 1024 rows 1.08 and 1.17 times the floor's
+// bytes, 1.17 and 1.34 in 16 bits: the partial sums, a row or two of floats for each 8 rows, or for more rows where
+// there are more than 2048.
 //
 // The squares are of (x - mean), not of x: with a large mean, the mean of x*x less mean*mean loses every digit. Weight
-// and bias are of type W, or null pointers; mean and rstd are float32. The partial sums of the gradients of weight and
-// bias are one row a block, first all those of the weight, then all those of the bias; reduce.cu adds them in order.
+// and bias are of type W, or null pointers, y and its gradient g of type Y: under autocast a product reads y next, and x
+// may be float32. mean and rstd are float32. The partial sums of the gradients of weight and bias are one row a block,
+// first all those of the weight, then all those of the bias; reduce.cu adds them in order.
 
 #include "common.cuh"
 #include "rows.cuh"
@@ -29,7 +35,7 @@ INLINE void load_or(float (&v)[PACK], const W* parameter, i64 first, i64 width, 
 // ---- forward: y = (x - mean) rstd weight + bias; RMS norm is the same with a mean of 0 and no bias ----
 
 template <int M, bool CENTRED>
-INLINE void norm(const T* x, const W* weight, const W* bias, float eps, T* y, float* mean, float* rstd, i64 n,
+INLINE void norm(const T* x, const W* weight, const W* bias, float eps, Y* y, float* mean, float* rstd, i64 n,
                  i64 width) {
     i64 row = my_row();
     if (row >= n) return;
@@ -51,7 +57,7 @@ INLINE void norm(const T* x, const W* weight, const W* bias, float eps, T* y, fl
 }
 
 template <bool CENTRED>
-INLINE void norm_wide(const T* x, const W* weight, const W* bias, float eps, T* y, float* mean, float* rstd,
+INLINE void norm_wide(const T* x, const W* weight, const W* bias, float eps, Y* y, float* mean, float* rstd,
                       i64 width) {
     i64 row = blockIdx.x;
     x += row * width, y += row * width;
@@ -91,9 +97,9 @@ INLINE void norm_wide(const T* x, const W* weight, const W* bias, float eps, T* 
 
 // A block takes `step` rows, a warp every WARPS-th of them.
 template <int M, bool CENTRED>
-INLINE void norm_gradient(const T* g, const T* x, const W* weight, const float* mean, const float* rstd, T* gx,
+INLINE void norm_gradient(const Y* g, const T* x, const W* weight, const float* mean, const float* rstd, T* gx,
                           float* partial, i64 n, i64 width, i64 step) {
-    __shared__ float sums[2][32 * M];
+    alignas(16) __shared__ float sums[1 + CENTRED][WARPS / 2][Row<M>::N][32 * PACK];
     Row<M> w, of_weight, of_bias;
     load_or(w, weight, width, 1);
     of_weight.set([](int, int) { return 0.0f; });
@@ -113,26 +119,78 @@ INLINE void norm_gradient(const T* g, const T* x, const W* weight, const float* 
         d.set([&](int i, int k) { return r * (d.at[i][k] - first - h.at[i][k] * second); });
         d.store(gx + row * width, width);
     }
-    for (int turn = 0; turn < WARPS; turn++) {  // the warps add up what they have, one after another
-        if (warp() == turn)
-            #pragma unroll
-            for (int i = 0; i < w.N; i++)
-                #pragma unroll
-                for (int k = 0; k < PACK; k++) {
-                    i64 j = w.place(i) + k;
-                    sums[0][j] = of_weight.at[i][k] + (turn > 0 ? sums[0][j] : 0);
-                    sums[1][j] = of_bias.at[i][k] + (turn > 0 ? sums[1][j] : 0);
-                }
-        __syncthreads();
+    int half = warp() % (WARPS / 2);
+    if (warp() >= WARPS / 2)
+        #pragma unroll
+        for (int i = 0; i < w.N; i++) {
+            put_pack(sums[0][half][i], of_weight.at[i]);
+            if constexpr (CENTRED) put_pack(sums[1][half][i], of_bias.at[i]);
+        }
+    __syncthreads();
+    if (warp() < WARPS / 2)
+        #pragma unroll
+        for (int i = 0; i < w.N; i++) {
+            put_pack<true>(sums[0][half][i], of_weight.at[i]);
+            if constexpr (CENTRED) put_pack<true>(sums[1][half][i], of_bias.at[i]);
+        }
+    __syncthreads();
+    for (int j = threadIdx.x; j < width; j += blockDim.x) {
+        int i = j / (32 * PACK), place = spot(j / PACK % 32, j % PACK);
+        float total[2] = {};
+        #pragma unroll
+        for (int w = 0; w < WARPS / 2; w++) {
+            total[0] += sums[0][w][i][place];
+            if constexpr (CENTRED) total[1] += sums[1][w][i][place];
+        }
+        partial[blockIdx.x * width + j] = total[0];
+        if (CENTRED) partial[(gridDim.x + blockIdx.x) * width + j] = total[1];
     }
-    for (i64 j = threadIdx.x; j < width; j += blockDim.x) {
-        partial[blockIdx.x * width + j] = sums[0][j];
-        if (CENTRED) partial[(gridDim.x + blockIdx.x) * width + j] = sums[1][j];
+}
+
+// The same for wider rows: the threads of a block hold a row, N packs each, and of the sums their own columns.
+template <int N, bool CENTRED>
+INLINE void norm_gradient_held(const Y* g, const T* x, const W* weight, const float* mean, const float* rstd, T* gx,
+                               float* partial, i64 n, i64 width, i64 step) {
+    float w[N][PACK], of_weight[N][PACK] = {}, of_bias[N][PACK] = {};
+    auto place = [](int i) { return ((i64)i * blockDim.x + threadIdx.x) * PACK; };
+    #pragma unroll
+    for (int i = 0; i < N; i++) load_or(w[i], weight, place(i), width, 1);
+    i64 end = min((blockIdx.x + 1) * step, n);
+    for (i64 row = blockIdx.x * step; row < end; row++) {
+        float d[N][PACK], h[N][PACK], m = CENTRED ? mean[row] : 0, r = rstd[row], first = 0, second = 0;
+        #pragma unroll
+        for (int i = 0; i < N; i++) {
+            load(d[i], g + row * width, place(i), width);
+            load(h[i], x + row * width, place(i), width);
+        }
+        #pragma unroll
+        for (int i = 0; i < N; i++)
+            #pragma unroll
+            for (int k = 0; k < PACK; k++) {
+                h[i][k] = (h[i][k] - m) * r;
+                of_weight[i][k] += d[i][k] * h[i][k];
+                of_bias[i][k] += d[i][k];
+                d[i][k] *= w[i][k];
+                first += d[i][k], second += d[i][k] * h[i][k];
+            }
+        first = CENTRED ? block_sum(first) / width : 0;
+        second = block_sum(second) / width;
+        #pragma unroll
+        for (int i = 0; i < N; i++) {
+            #pragma unroll
+            for (int k = 0; k < PACK; k++) d[i][k] = r * (d[i][k] - first - h[i][k] * second);
+            store(gx + row * width, place(i), width, d[i]);
+        }
+    }
+    #pragma unroll
+    for (int i = 0; i < N; i++) {
+        store(partial + blockIdx.x * width, place(i), width, of_weight[i]);
+        if (CENTRED) store(partial + (gridDim.x + blockIdx.x) * width, place(i), width, of_bias[i]);
     }
 }
 
 template <bool CENTRED>
-INLINE void norm_gradient_wide(const T* g, const T* x, const W* weight, const float* mean, const float* rstd, T* gx,
+INLINE void norm_gradient_wide(const Y* g, const T* x, const W* weight, const float* mean, const float* rstd, T* gx,
                                i64 width) {
     i64 row = blockIdx.x;
     g += row * width, x += row * width, gx += row * width;
@@ -165,9 +223,9 @@ INLINE void norm_gradient_wide(const T* g, const T* x, const W* weight, const fl
 // The partial sums of the gradients of weight and bias for wide rows: block (tile, part) adds up `step` rows of 32
 // packs.
 template <bool CENTRED>
-INLINE void norm_parameters(const T* g, const T* x, const float* mean, const float* rstd, float* partial, i64 n,
+INLINE void norm_parameters(const Y* g, const T* x, const float* mean, const float* rstd, float* partial, i64 n,
                             i64 width, i64 step) {
-    __shared__ float sums[2][WARPS][32 * PACK];
+    alignas(16) __shared__ float sums[1 + CENTRED][WARPS][32 * PACK];
     i64 first = (blockIdx.x * 32 + lane()) * PACK, end = min((blockIdx.y + 1) * step, n);
     float of_weight[PACK] = {}, of_bias[PACK] = {};
     for (i64 row = blockIdx.y * step + warp(); row < end; row += WARPS) {
@@ -177,15 +235,18 @@ INLINE void norm_parameters(const T* g, const T* x, const float* mean, const flo
         #pragma unroll
         for (int k = 0; k < PACK; k++) of_weight[k] += d[k] * ((a[k] - m) * r), of_bias[k] += d[k];
     }
-    #pragma unroll
-    for (int k = 0; k < PACK; k++)
-        sums[0][warp()][lane() * PACK + k] = of_weight[k], sums[1][warp()][lane() * PACK + k] = of_bias[k];
+    put_pack(sums[0][warp()], of_weight);
+    if constexpr (CENTRED) put_pack(sums[1][warp()], of_bias);
     __syncthreads();
-    for (i64 c = threadIdx.x; c < 32 * PACK; c += blockDim.x) {
+    for (int c = threadIdx.x; c < 32 * PACK; c += blockDim.x) {
         i64 j = blockIdx.x * 32 * PACK + c;
         if (j >= width) break;
+        int place = spot(c / PACK, c % PACK);
         float total[2] = {};
-        for (int turn = 0; turn < WARPS; turn++) total[0] += sums[0][turn][c], total[1] += sums[1][turn][c];
+        for (int turn = 0; turn < WARPS; turn++) {
+            total[0] += sums[0][turn][place];
+            if constexpr (CENTRED) total[1] += sums[1][turn][place];
+        }
         partial[blockIdx.y * width + j] = total[0];
         if (CENTRED) partial[(gridDim.y + blockIdx.y) * width + j] = total[1];
     }
@@ -194,34 +255,48 @@ INLINE void norm_parameters(const T* g, const T* x, const float* mean, const flo
 // ---- what Python calls ----
 
 #define NARROW(M)                                                                                                     \
-    KERNEL layer_norm_narrow_##M(const T* x, const W* weight, const W* bias, float eps, T* y, float* mean,            \
+    KERNEL layer_norm_narrow_##M(const T* x, const W* weight, const W* bias, float eps, Y* y, float* mean,            \
                                  float* rstd, i64 n, i64 width) {                                                     \
         norm<M, true>(x, weight, bias, eps, y, mean, rstd, n, width);                                                 \
     }                                                                                                                 \
-    KERNEL rms_norm_narrow_##M(const T* x, const W* weight, const W* bias, float eps, T* y, float* mean, float* rstd, \
+    KERNEL rms_norm_narrow_##M(const T* x, const W* weight, const W* bias, float eps, Y* y, float* mean, float* rstd, \
                                i64 n, i64 width) {                                                                    \
         norm<M, false>(x, weight, nullptr, eps, y, nullptr, rstd, n, width);                                          \
     }                                                                                                                 \
-    KERNEL layer_norm_gradient_narrow_##M(const T* g, const T* x, const W* weight, const float* mean,                 \
+    KERNEL layer_norm_gradient_narrow_##M(const Y* g, const T* x, const W* weight, const float* mean,                 \
                                           const float* rstd, T* gx, float* partial, i64 n, i64 width, i64 step) {     \
         norm_gradient<M, true>(g, x, weight, mean, rstd, gx, partial, n, width, step);                                \
     }                                                                                                                 \
-    KERNEL rms_norm_gradient_narrow_##M(const T* g, const T* x, const W* weight, const float* mean,                   \
+    KERNEL rms_norm_gradient_narrow_##M(const Y* g, const T* x, const W* weight, const float* mean,                   \
                                         const float* rstd, T* gx, float* partial, i64 n, i64 width, i64 step) {       \
         norm_gradient<M, false>(g, x, weight, nullptr, rstd, gx, partial, n, width, step);                            \
     }
 EVERY_M(NARROW)
 
+#define HELD_KERNEL extern "C" __global__ __launch_bounds__(512) void  // whose threads must have registers enough
+
+#define HELD(M)                                                                                                     \
+    HELD_KERNEL layer_norm_gradient_held_##M(const Y* g, const T* x, const W* weight, const float* mean,            \
+                                             const float* rstd, T* gx, float* partial, i64 n, i64 width, i64 step) { \
+        norm_gradient_held<M / PACK, true>(g, x, weight, mean, rstd, gx, partial, n, width, step);                  \
+    }                                                                                                               \
+    HELD_KERNEL rms_norm_gradient_held_##M(const Y* g, const T* x, const W* weight, const float* mean,              \
+                                           const float* rstd, T* gx, float* partial, i64 n, i64 width, i64 step) {  \
+        norm_gradient_held<M / PACK, false>(g, x, weight, nullptr, rstd, gx, partial, n, width, step);              \
+    }
+HELD(8)
+HELD(16)
+
 #define WIDE(name, CENTRED)                                                                                         \
-    WIDE_KERNEL name##_wide(const T* x, const W* weight, const W* bias, float eps, T* y, float* mean, float* rstd,  \
+    WIDE_KERNEL name##_wide(const T* x, const W* weight, const W* bias, float eps, Y* y, float* mean, float* rstd,  \
                             i64 n, i64 width) {                                                                     \
         norm_wide<CENTRED>(x, weight, bias, eps, y, mean, rstd, width);                                             \
     }                                                                                                               \
-    WIDE_KERNEL name##_gradient_wide(const T* g, const T* x, const W* weight, const float* mean, const float* rstd, \
+    WIDE_KERNEL name##_gradient_wide(const Y* g, const T* x, const W* weight, const float* mean, const float* rstd, \
                                      T* gx, i64 width) {                                                            \
         norm_gradient_wide<CENTRED>(g, x, weight, mean, rstd, gx, width);                                           \
     }                                                                                                               \
-    KERNEL name##_parameters(const T* g, const T* x, const float* mean, const float* rstd, float* partial, i64 n,   \
+    KERNEL name##_parameters(const Y* g, const T* x, const float* mean, const float* rstd, float* partial, i64 n,   \
                              i64 width, i64 step) {                                                                 \
         norm_parameters<CENTRED>(g, x, mean, rstd, partial, n, width, step);                                        \
     }

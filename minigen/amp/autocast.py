@@ -8,12 +8,13 @@ since.
 
 import contextlib
 
+from .. import kernels
 from ..autograd import modes
 from ..device import CPU, CUDA, FLOATS, device_of, is_array
 from ..errors import ArgumentError, describe
 from ..ops.casting import _cast
 from ..tensor import Tensor, clock, float32, float64, floating_dtype, owner, value
-from .policy import FLOAT32, INSIDE, LOW, POLICY
+from .policy import FLOAT32, INSIDE, LOW, POLICY, WIDER
 
 __all__ = ["autocast", "is_autocast_enabled"]
 
@@ -79,7 +80,7 @@ class _Region:
     def arguments(self, op, args):
         """An op's arguments in the types of the policy. Calls on plain arrays, as gradient rules make them, pass."""
         kind = POLICY.get(op.name)
-        if kind in (None, INSIDE) or not any([isinstance(x, Tensor) for x in args]):
+        if kind in (None, INSIDE, WIDER) or not any([isinstance(x, Tensor) for x in args]):
             return args
         if kind is LOW:
             target = self.dtype
@@ -88,6 +89,23 @@ class _Region:
         elif (target := _widest(args)) is None:
             return args
         return [self.cast(x, target) if _floats(x) and self.covers(x, target) else x for x in args]
+
+    def mixes(self, a, b):
+        """Whether a kernel adds a and b in one pass, one of them in float32 and the other in 16 bits."""
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.dtype == b.dtype:
+            return False
+        if float32 not in (a.dtype, b.dtype) or self.device not in (None, device_of(a.data)):
+            return False
+        family = kernels.find(a.data, "arithmetic")
+        return family is not None and family.fits(a.data, b.data)
+
+    def widened(self, x):
+        """The type of losses of x."""
+        return float32 if self.covers(x, float32) else x.dtype
+
+    def narrowed(self, x):
+        """The type of a norm of x, if it is not x's."""
+        return self.dtype if x.dtype == float32 and self.covers(x, self.dtype) else None
 
     def covers(self, x, target):
         return x.dtype not in (target, float64) and self.device in (None, device_of(value(x)))
@@ -115,20 +133,24 @@ class _Region:
         kind = POLICY.get(op.name)
         if kind is INSIDE:
             return self.inside(op, args)
+        if kind is WIDER:
+            args = self.in_float32(args)
         if kind is not None:
             return op.defined(*args)
         with autocast(enabled=False):
             return op.defined(*args)
 
     def inside(self, op, args):
-        """A definition in float32, its first output in the type of the first argument."""
+        """A definition in float32, its first output in 16 bits, if the first argument or its own wish says so."""
         narrow = args[0].dtype
-        args = [self.cast(x, float32) if _floats(x) and self.covers(x, float32) else x for x in args]
         with autocast(enabled=False):
-            y = op.defined(*args)
+            y = op.defined(*self.in_float32(args))
         first, *rest = y if isinstance(y, tuple) else (y,)
-        first = first if first.dtype == narrow else _cast(first, narrow, first.dtype)
+        first = first if first.dtype != float32 or narrow == float32 else _cast(first, narrow, float32)
         return (first, *rest) if rest else first
+
+    def in_float32(self, args):
+        return [self.cast(x, float32) if _floats(x) and self.covers(x, float32) else x for x in args]
 
 
 def _floats(x):

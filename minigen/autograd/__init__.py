@@ -24,7 +24,8 @@ A rule's parameter names say what it needs, and so what the node keeps until the
     mean, ...      what the forward returned beside y, named in @op(saves=("mean", ...))
     needs          which arguments' gradients are wanted, a tuple of bools
     into           memory to write these gradients to and return, instead of new arrays: for arguments that are
-                   parameters whose optimiser has a place for them; None for the others. A rule may ignore it
+                   parameters whose optimiser has a place for them; None for the others. A rule may ignore it.
+                   Of a parameter that autocast has narrowed to 16 bits it is float32, as the parameter itself
 
 Rules come one for each argument, as above, or one for all (`@layer_norm.gradient`), which returns a tuple in the
 order of the arguments. In an ordinary backward pass a rule gets arrays, so nothing is recorded. Under

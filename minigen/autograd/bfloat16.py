@@ -11,8 +11,9 @@ import numpy as np
 from ..device import FLOATS, is_array
 from ..tensor import Tensor, float32, value, wrap
 from . import modes
+from .order import in_type
 
-CONVERSIONS = ("cast", "count", "move")  # ops that are asked for another type
+CONVERSIONS = ("cast", "count", "move", "cross_entropy")  # ops that are told the type of their result
 
 
 def kept(op, arrays, y):
@@ -32,8 +33,11 @@ def kept(op, arrays, y):
 
 
 def watch(node, y):
-    """Let the gradient of y come to its node in bfloat16 if y is: rules widen it as functions do."""
-    if type(y) is not tuple and y.dtype.kind == "V":
+    """Let the gradient of y come to its node in bfloat16 if y is: rules widen it as functions do.
+
+    Not to a cast: what is wider already need not be rounded on its way back.
+    """
+    if type(y) is not tuple and y.dtype.kind == "V" and node.op.name != "cast":
         node.hooks = [(None, _to(y.dtype))]
 
 
@@ -47,7 +51,7 @@ def _to(dtype):
 def _narrowed(array, dtype):
     if modes.tape_here() is not None:
         return modes.tape.perform(_narrowed, array, dtype)
-    return array.astype(dtype)
+    return in_type(array, dtype)
 
 
 def widened(define, args):

@@ -63,7 +63,7 @@ def reconnect(array, where):
 class _Alias:
     """The op of a node that only passes its gradient on: a place where a walk can stop."""
 
-    name, outputs, simple, hides = "alias", 1, True, False
+    name, outputs, simple, hides, prepares = "alias", 1, True, False, False
 
     @staticmethod
     def backward(node, g, walk, wanted):

@@ -35,17 +35,18 @@ ndarray = np.ndarray
 mode = modes.mode
 
 
-def op(forward=None, *, saves=(), outputs=1, promotes=False):
+def op(forward=None, *, saves=(), outputs=1, promotes=False, elementwise=False):
     """Make a function on arrays an op.
 
-    saves     names of what the forward returns after its output(s), for the gradient rule
-    outputs   how many outputs it has; with several, its rule gets a tuple of gradients, None for those without
-    promotes  its first two arguments are element-wise operands: bring them to one type first
+    saves        names of what the forward returns after its output(s), for the gradient rule
+    outputs      how many outputs it has; with several, its rule gets a tuple of gradients, None for those without
+    promotes     its first two arguments are element-wise operands: bring them to one type first
+    elementwise  it computes each element from those of its arguments there: the result lies in memory as they do
     """
     if forward is None:
-        return lambda function: op(function, saves=saves, outputs=outputs, promotes=promotes)
+        return lambda function: op(function, saves=saves, outputs=outputs, promotes=promotes, elementwise=elementwise)
     two = promotes and len(inspect.signature(forward).parameters) == 2
-    return (Binary if two else Op)(forward, saves, outputs, promotes)
+    return (Binary if two else Op)(forward, saves, outputs, promotes, elementwise)
 
 
 class Op:
@@ -53,12 +54,13 @@ class Op:
 
     hides = False  # whether its nodes' edges leave out part of the graph
 
-    def __init__(self, forward, saves=(), outputs=1, promotes=False):
+    def __init__(self, forward, saves=(), outputs=1, promotes=False, elementwise=False):
         self.forward = forward
         self.name = forward.__name__.strip("_")
         self.outputs = outputs
         self.saves = tuple(saves)
         self.promotes = promotes
+        self.prepares = promotes or elementwise
         self.rules = None  # {argument index: (rule, sources)}, or {None: (rule, sources)} for one rule for all
         self.define = None
         self.differentiable = False
@@ -146,12 +148,18 @@ class Op:
                 arrays.append(x)
                 edges.append(None)
             bit += bit
-        if self.promotes:
-            a, b = arrays[0], arrays[1]
-            if type(a) is not ndarray or type(b) is not ndarray or a.dtype is not b.dtype:
-                arrays = self._agree(arrays)
+        forward = self.forward
+        if self.prepares:
+            a = arrays[0]
+            if self.promotes:
+                b = arrays[1]
+                if type(a) is not ndarray or type(b) is not ndarray or a.dtype is not b.dtype:
+                    arrays = self._agree(arrays)
+                    a = arrays[0] if is_array(arrays[0]) else arrays[1]
+            if type(a) is not ndarray and is_array(a):  # on the GPU
+                forward = functools.partial(in_order, forward)
         try:
-            y = self.forward(*arrays)
+            y = forward(*arrays)
         except FAULTS as fault:
             raise self._explained(fault, arrays) from None
         if y is NotImplemented:
@@ -326,11 +334,19 @@ class Op:
 
 
 class Binary(Op):
-    """An element-wise op of two operands. Programs call these most, so the general call is written out for two."""
+    """An element-wise op of two operands. Programs call these most, so the general call is written out for two.
+
+    on_gpu    computes it of CuPy's arrays, if CuPy does not do so best
+    mixed     under autocast, an op that takes float32 beside 16 bits in one pass
+    """
+
+    on_gpu = mixed = None
 
     def __call__(self, a, b):
         watched = modes.watched
         if watched and mode.autocast is not None:
+            if self.mixed is not None and mode.autocast.mixes(a, b):
+                return self.mixed(a, b)
             a, b = mode.autocast.arguments(self, (a, b))
         x = a.data if (tensor_a := type(a) is Tensor or isinstance(a, Tensor)) else a
         y = b.data if (tensor_b := type(b) is Tensor or isinstance(b, Tensor)) else b
@@ -338,7 +354,7 @@ class Binary(Op):
         if type(x) is not ndarray or type(y) is not ndarray or x.dtype is not y.dtype:
             x, y = self._agree((x, y))
             if type(x) is not ndarray and type(y) is not ndarray and (is_array(x) or is_array(y)):  # on the GPU
-                forward = functools.partial(in_order, forward)
+                forward = self.on_gpu or functools.partial(in_order, forward)
         try:
             out = forward(x, y)
         except FAULTS as fault:

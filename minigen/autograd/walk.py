@@ -8,12 +8,12 @@ from numpy import ndarray
 
 from ..device import xp
 from ..errors import GradientError
-from ..tensor import Tensor, clock, value, wrap
+from ..tensor import Tensor, clock, float32, is_writable, value, wrap
 from . import modes
 from .anomaly import check_backward
 from .graph import Node, alias, check_unwritten, edge
 from .modes import Recording, enable_grad
-from .order import in_order
+from .order import added, added_to, in_order
 
 
 class Walk:
@@ -109,12 +109,18 @@ class Walk:
         if node.op.simple and not self.create_graph and not (modes.watched and (modes.anomaly or modes.tape)):
             for (i, rule, _), saved in zip(node.plan, node.saved):
                 if wanted >> i & 1:
-                    self._send(edges[i], rule(g, *saved))
+                    if type(g) is ndarray or not node.op.prepares:
+                        found = rule(g, *saved)
+                    else:  # on the GPU
+                        found = in_order(rule, g, *saved)
+                    self._send(edges[i], found)
         else:
             gradients = node.op.backward(node, g, self, wanted)
             if modes.anomaly:
                 check_backward(node, gradients)
-            for i, found in gradients:
+            gradients.reverse()
+            while gradients:
+                i, found = gradients.pop()  # so that nothing but `found` holds it: see ALONE
                 if found is not None and wanted >> i & 1:
                     self._send(edges[i], found)
         if not self.retain_graph:
@@ -149,22 +155,27 @@ class Walk:
             gs = self.pending[key][1]
             gs[slot] = g if gs[slot] is None else _plus(gs[slot], g)
         else:
+            alone = sys.getrefcount(g) <= ALONE
             if g.shape != where.data.shape:
                 g = sum_to(g, where.data.shape)
             if where.hooks and (self.targets is None or id(where) in self.leaves):
                 waiting = self.hooked.get(id(where))
                 self.hooked[id(where)] = [where, g if waiting is None else _plus(waiting[1], g)]
             else:
-                self._arrive(where, g)
+                self._arrive(where, g, alone)
 
     def room(self, where):
-        """Where the gradient of a leaf may be written at once: its optimiser's memory for it, if that is free."""
-        if not isinstance(where, Tensor) or self.targets is not None or self.create_graph:
-            return None
-        return free_memory(where)
+        """Where the gradient of a leaf may be written at once: its optimiser's memory for it, if that is free.
 
-    def _arrive(self, leaf, g):
-        """A leaf receives a gradient."""
+        The leaf may be a float32 weight behind a cast to 16 bits: rules sum in float32 anyhow.
+        """
+        if self.targets is not None or self.create_graph:
+            return None
+        leaf = where if isinstance(where, Tensor) else narrowed_leaf(where)
+        return None if leaf is None else free_memory(leaf)
+
+    def _arrive(self, leaf, g, alone=False):
+        """A leaf receives a gradient. alone: only this walk holds it, so that the leaf may have the array itself."""
         if self.targets is not None:
             places = self.leaves.get(id(leaf))
             if places is not None:
@@ -176,7 +187,10 @@ class Walk:
             if clock.gradients is not None:
                 clock.gradients.arrives(leaf)
             if modes.tape is None or modes.tape_here() is None:
-                accumulate(leaf, g)
+                if alone and leaf.grad is None and leaf.buffer is None and owns_memory(g, leaf.data):
+                    leaf.grad = wrap(g)
+                else:
+                    accumulate(leaf, g)
             else:
                 modes.tape.arrived(leaf, g)
             if modes.watcher is not None:
@@ -240,10 +254,39 @@ def _reaching(roots, leaves, stops):
     return reach
 
 
+def _references():
+    found = object()
+    return _references_to(found)
+
+
+def _references_to(g):
+    return sys.getrefcount(g)
+
+
+ALONE = _references()  # Python's count for an array that only a variable of the caller and one of the callee refer to
+
+
+def owns_memory(g, data):
+    """Whether g, to which nothing else refers, is an array like `data`, and all of its memory is g's own."""
+    if type(g) is not type(data) or g.dtype != data.dtype:
+        return False
+    if g.base is None:
+        return True
+    return type(g.base) is type(g) and g.base.size == g.size and sys.getrefcount(g.base) <= 2 and is_writable(g)
+
+
+def narrowed_leaf(where):
+    """The float32 leaf that the node `where` casts to 16 bits, or None."""
+    if type(where) is not Node or where.op.name != "cast" or where.edges is None:
+        return None
+    leaf, (dtype, before) = where.edges[0], where.saved[0]
+    return leaf if isinstance(leaf, Tensor) and before == float32 and dtype.itemsize == 2 else None
+
+
 def free_memory(leaf):
     """The memory that an optimiser has for this leaf's gradient, if a rule may write there at once; else None."""
     if leaf.buffer is None or leaf.hooks or leaf.grad is not None or sys.getrefcount(leaf.buffer) > 2:
-        return None  # the last: someone keeps an older gradient, see `accumulate`
+        return None  # the last: someone keeps an older gradient (`accumulate`), or a newer one has yet to arrive
     return leaf.buffer
 
 
@@ -255,7 +298,7 @@ def accumulate(leaf, g):
     g = value(g)
     if leaf.grad is not None:
         if leaf.grad.node is None:
-            leaf.grad.data += g
+            leaf.grad.data = added_to(leaf.grad.data, g)
         else:
             leaf.grad = leaf.grad + wrap(g)
     elif g is leaf.buffer:  # a rule wrote it there; see Walk.room
@@ -269,7 +312,7 @@ def accumulate(leaf, g):
 
 def _plus(a, b):
     if modes.tape_here() is None or isinstance(a, Tensor) or isinstance(b, Tensor):
-        return a + b if type(a) is ndarray or isinstance(a, Tensor) else in_order(operator.add, a, b)
+        return a + b if type(a) is ndarray or isinstance(a, Tensor) else added(a, b)
     return modes.tape.perform(operator.add, a, b)
 
 

@@ -8,6 +8,7 @@ Between floating types the gradient comes back in the type that went in. Integer
 import numpy as np
 
 from ..autograd import op
+from ..autograd.order import in_type
 from ..device import FLOATS, device_of, is_array, to_device, xp
 from ..errors import DtypeError, describe
 from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, use_bfloat16
@@ -15,10 +16,10 @@ from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int3
 
 @op
 def _cast(x, dtype, before):
-    return x.astype(dtype)
+    return in_type(x, dtype)
 
 
-_cast.gradient(x=lambda g, dtype, before: _cast(g, before, dtype))
+_cast.gradient(x=lambda g, dtype, before: g if g.dtype == before else _cast(g, before, g.dtype))
 
 
 @op

@@ -14,15 +14,17 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import action, op
+from ..autograd.modes import mode
 from ..device import FLOATS, device_of, to_device, xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import value
 from .activations import floating
 from .arithmetic import abs, clamp
+from .casting import cast
 from .elementary import exp, log, log1p
 from .losses import broadcasts, check_reduction, fused_loss, pair, reduce
 from .picking import gather
-from .reduction import sum
+from .reduction import _total, spread, sum
 from .shape import movedim, reshape
 from .softmax import log_softmax
 from .special import xlogy
@@ -63,19 +65,14 @@ def _targets(name, x, target, ignore_index):
         error=DtypeError,
         hint="write target.long()",
     )
-    expect(
-        tuple(target.shape) == shape,
-        f"{name}: x {tuple(x.shape)} has its classes in dimension {min(1, x.ndim - 1)}: the target must be {shape}",
-        x,
-        target,
-    )
+    if tuple(target.shape) != shape:
+        held = f"x {tuple(x.shape)} has its classes in dimension {min(1, x.ndim - 1)}"
+        expect(False, f"{name}: {held}: the target must be {shape}", x, target)
     target = to_device(target, device_of(value(x))).reshape(-1).astype(np.int64, copy=False)
-    if target.size and type(target) is np.ndarray:
-        low, high = int(target.min()), int(target.max())
-        if low < 0 or high >= classes:
-            wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
-            if wrong.size:
-                raise DimError(f"{name}: classes go from 0 to {classes - 1}, got {wrong[0]}")
+    if target.size and type(target) is np.ndarray and target.view(np.uint64).max() >= classes:  # or it is negative
+        wrong = target[((target < 0) | (target >= classes)) & (target != ignore_index)]
+        if wrong.size:
+            raise DimError(f"{name}: classes go from 0 to {classes - 1}, got {wrong[0]}")
     return target, shape
 
 
@@ -111,26 +108,31 @@ def _share(losses, target, weight, ignore_index, shape, reduction):
     """Reduce: the mean is over the weights of the targets that are not ignored."""
     if reduction != "mean":
         return sum(losses) if reduction == "sum" else reshape(losses, shape)
-    return _over(sum(losses), _counted(target, weight, ignore_index, losses.dtype))
+    return _sum_over(losses, _counted(target, weight, ignore_index, losses.dtype))
 
 
 @action
 def _counted(target, weight, ignore_index, dtype):
     """The sum of the weights of the targets that are not ignored: ()."""
     lib = xp(target)
-    ignored = target == ignore_index
     if weight is None:
-        return lib.asarray((~ignored).sum(), dtype)
+        return lib.asarray(lib.count_nonzero(target != ignore_index), dtype)
+    ignored = target == ignore_index
     return lib.asarray(lib.where(ignored, 0, weight[lib.where(ignored, 0, target)]).sum(dtype=dtype))
 
 
 @op
-def _over(x, total):
-    """x / total; where nothing counted it is 0 / 0, NaN, and the gradient 0."""
-    return x / xp(x).where(total == 0, x.dtype.type(np.nan), total)
+def _sum_over(x, total):
+    """The sum of x, over total; where nothing counted it is 0 / 0, NaN, and the gradient 0."""
+    return _total(x, None, False) / xp(x).where(total == 0, x.dtype.type(np.nan), total)
 
 
-_over.gradient(x=lambda g, total: g / xp(total).where(total == 0, total.dtype.type(1), total))
+def _sum_over_gradient(g, x_shape, total):
+    total = value(total)  # a tensor in a gradient's gradient, to which it is a constant
+    return spread(g / xp(total).where(total == 0, total.dtype.type(1), total), x_shape, None)
+
+
+_sum_over.gradient(x=_sum_over_gradient)
 
 
 def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
@@ -149,11 +151,12 @@ def nll_loss(input, target, weight=None, ignore_index=-100, reduction="mean"):
 
 
 @op(saves=("lse",))
-def _cross_entropy(x, target, weight, ignore_index, smoothing):
+def _cross_entropy(x, target, weight, ignore_index, smoothing, dtype):  # dtype: of the losses
     family = kernels.find(x, "softmax")
     if family is None or not x.size:
         return NotImplemented
-    return family.cross_entropy(x, target, weight, ignore_index, smoothing)
+    losses, lse = family.cross_entropy(x, target, weight, ignore_index, smoothing)
+    return losses.astype(dtype, copy=False), lse
 
 
 @_cross_entropy.gradient
@@ -163,13 +166,13 @@ def _(g, x, target, lse, weight, ignore_index, smoothing):
 
 
 @_cross_entropy.definition
-def _(x, target, weight, ignore_index, smoothing):
+def _(x, target, weight, ignore_index, smoothing, dtype):
     target, weight = value(target), value(weight)
-    z = log_softmax(x, -1)
+    z = log_softmax(cast(x, dtype), -1)
     losses = _picked(z, target, weight, ignore_index)
     if not smoothing:
         return losses
-    every = -sum(z if weight is None else z * weight, -1) * (target != ignore_index).astype(x.dtype)
+    every = -sum(z if weight is None else z * weight, -1) * (target != ignore_index).astype(z.dtype)
     return (1.0 - smoothing) * losses + smoothing / x.shape[1] * every
 
 
@@ -199,7 +202,8 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
         return _with_probabilities(input, target, weight, reduction, label_smoothing)
     rows = _rows(name, input)
     classes, shape = _targets(name, input, target, ignore_index)
-    losses = _cross_entropy(rows, classes, weight, ignore_index, float(label_smoothing))
+    dtype = input.dtype if mode.autocast is None else mode.autocast.widened(input)
+    losses = _cross_entropy(rows, classes, weight, ignore_index, float(label_smoothing), dtype)
     return _share(losses, classes, weight, ignore_index, shape, reduction)
 
 

@@ -25,6 +25,7 @@ from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import Tensor, float32, value, wrote
 from .activations import BEHIND, check_name, floating
 from .arithmetic import clamp
+from .casting import cast
 from .elementary import rsqrt, sqrt
 from .joining import cat
 from .lengths import norm
@@ -52,45 +53,54 @@ def _family(x, name):
 # Layer norm and RMS norm
 
 
+# dtype: the result's, where it is not x's
+
+
 @op(saves=("mean", "rstd"))
-def _layer_norm(x, weight, bias, eps, dims):
+def _layer_norm(x, weight, bias, eps, dims, dtype):
     family = _family(x, "layer_norm")
-    return NotImplemented if family is None else family.layer_norm(x, weight, bias, eps, dims)
+    return NotImplemented if family is None else family.layer_norm(x, weight, bias, eps, dims, dtype)
 
 
 @_layer_norm.gradient
-def _(g, x, weight, mean, rstd, dims):
-    return kernels.find(g, "layer_norm").layer_norm_gradient(g, x, weight, mean, rstd, dims)
+def _(g, x, weight, mean, rstd, dims, needs, into):
+    return kernels.find(x, "layer_norm").layer_norm_gradient(g, x, weight, mean, rstd, dims, into[1:3])
 
 
 @_layer_norm.definition
-def _(x, weight, bias, eps, dims):
+def _(x, weight, bias, eps, dims, dtype):
     last = tuple(range(-dims, 0))
     centred = x - mean(x, last, keepdim=True)
     y = centred * rsqrt(mean(centred * centred, last, keepdim=True) + eps)
-    return _scale(y, weight, bias)
+    return _scale(y, weight, bias, dtype)
 
 
 @op(saves=("rstd",))
-def _rms_norm(x, weight, eps, dims):
+def _rms_norm(x, weight, eps, dims, dtype):
     family = _family(x, "layer_norm")
-    return NotImplemented if family is None else family.rms_norm(x, weight, eps, dims)
+    return NotImplemented if family is None else family.rms_norm(x, weight, eps, dims, dtype)
 
 
 @_rms_norm.gradient
-def _(g, x, weight, rstd, dims):
-    return kernels.find(g, "layer_norm").rms_norm_gradient(g, x, weight, rstd, dims)
+def _(g, x, weight, rstd, dims, needs, into):
+    return kernels.find(x, "layer_norm").rms_norm_gradient(g, x, weight, rstd, dims, into[1:2])
 
 
 @_rms_norm.definition
-def _(x, weight, eps, dims):
+def _(x, weight, eps, dims, dtype):
     y = x * rsqrt(mean(x * x, tuple(range(-dims, 0)), keepdim=True) + eps)
-    return _scale(y, weight, None)
+    return _scale(y, weight, None, dtype)
 
 
-def _scale(y, weight, bias):
+def _scale(y, weight, bias, dtype=None):
     y = y if weight is None else y * weight
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return y if dtype is None else cast(y, dtype)
+
+
+def _narrow(x):
+    """The type that a norm of x gives where products in 16 bits come next; None for x's own."""
+    return None if mode.autocast is None else mode.autocast.narrowed(x)
 
 
 def _last_dims(name, x, normalized_shape, weight, bias=None):
@@ -98,14 +108,12 @@ def _last_dims(name, x, normalized_shape, weight, bias=None):
     given = [x, *[p for p in (weight, bias) if p is not None]]
     floating(name, *given)
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    expect(len(shape) > 0, f"{name}: normalized_shape must have a dimension", error=ArgumentError)
-    expect(
-        tuple(x.shape[-len(shape) :]) == shape,
-        f"{name}: x must end in normalized_shape {shape}",
-        x,
-    )
+    if len(shape) == 0 or tuple(x.shape[-len(shape) :]) != shape:
+        expect(len(shape) > 0, f"{name}: normalized_shape must have a dimension", error=ArgumentError)
+        expect(False, f"{name}: x must end in normalized_shape {shape}", x)
     for p in given[1:]:
-        expect(tuple(p.shape) == shape, f"{name}: weight and bias must have normalized_shape {shape}", p)
+        if tuple(p.shape) != shape:
+            expect(False, f"{name}: weight and bias must have normalized_shape {shape}", p)
     return len(shape)
 
 
@@ -115,7 +123,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     x (..., *normalized_shape), weight and bias (*normalized_shape) or None -> x's shape. Raises ShapeError.
     """
     dims = _last_dims("layer_norm", input, normalized_shape, weight, bias)
-    return _layer_norm(input, weight, bias, float(eps), dims)
+    return _layer_norm(input, weight, bias, float(eps), dims, _narrow(input))
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
@@ -124,7 +132,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     eps=None: the smallest step of x's type. Raises ShapeError.
     """
     dims = _last_dims("rms_norm", input, normalized_shape, weight)
-    return _rms_norm(input, weight, _epsilon(input.dtype) if eps is None else float(eps), dims)
+    return _rms_norm(input, weight, _epsilon(input.dtype) if eps is None else float(eps), dims, _narrow(input))
 
 
 def _epsilon(dtype):
@@ -230,13 +238,11 @@ def _check(name, x, *per_channel):
     expect(hasattr(x, "ndim") and x.ndim >= 2, f"{name}: x is (N, C, ...)", x)
     given = [p for p in per_channel if p is not None]
     floating(name, x, *given)
+    channels = tuple(x.shape[1:2])
     for p in given:
-        expect(
-            tuple(p.shape) == (x.shape[1],),
-            f"{name}: x has {x.shape[1]} channels; weight, bias and running statistics have one number for each",
-            x,
-            p,
-        )
+        if tuple(p.shape) != channels:
+            rule = f"{name}: x has {channels[0]} channels; weight, bias and running statistics have one number for each"
+            expect(False, rule, x, p)
 
 
 @action
@@ -247,6 +253,20 @@ def _follow(running, batch, momentum, scale=1.0):
         array[...] = (1.0 - momentum) * array + momentum * (batch * scale)
         if isinstance(running, Tensor):
             wrote(array)
+
+
+@action
+def _follow_batch(running_mean, running_var, mean, variance, momentum, correction):
+    """`_follow` of both statistics: on the GPU in one launch."""
+    kept = [value(x) for x in (running_mean, running_var) if x is not None]
+    family = None if type(mean) is np.ndarray else kernels.find(mean, "norms")
+    if family is None or not all([x.dtype == float32 and x.flags.c_contiguous for x in kept]):
+        _follow(running_mean, mean, momentum)
+        _follow(running_var, variance, momentum, correction)
+        return
+    family.follow(value(running_mean), value(running_var), mean, variance, momentum, correction)
+    for array in kept:
+        wrote(array)
 
 
 @action
@@ -284,8 +304,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     )
     y, m, v = _batch_norm(input, weight, bias, float(eps))
     if count:
-        _follow(running_mean, value(m), momentum)
-        _follow(running_var, value(v), momentum, count / (count - 1))
+        _follow_batch(running_mean, running_var, value(m), value(v), momentum, count / (count - 1))
     return y
 
 

@@ -119,7 +119,7 @@ def test_norms_compute_inside_in_float32(name, dtype):
     x.requires_grad_()
     with amp.autocast(dtype):
         y = INSIDE[name](x * 1.0)
-        assert INSIDE[name](x.float()).dtype == SINGLE
+        assert INSIDE[name](x.float()).dtype == (x.dtype if name in ("layer_norm", "rms_norm") else SINGLE)
     wide = x.detach().float().requires_grad_()
     with kernels.disabled():  # which those of the CPU are for 16 bits
         want = INSIDE[name](wide)
@@ -128,6 +128,26 @@ def test_norms_compute_inside_in_float32(name, dtype):
     y.float().square().sum().backward()
     want.square().sum().backward()
     assert np.allclose(x.grad.numpy().astype(np.float32), wide.grad.numpy(), rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", types())
+@pytest.mark.parametrize(
+    "norm", [lambda x, w: F.layer_norm(x, (40,), w, w * 0.5), lambda x, w: F.rms_norm(x, (40,), w)]
+)
+def test_a_norm_of_float32_gives_16_bits_to_the_product_behind_it(norm, dtype):
+    """As a residual stream in float32 does: no array of float32 that is narrowed again."""
+    low = getattr(minigen, dtype)
+    x, w = draw(7, 40), draw(40, seed=1)
+    twin_x, twin_w = draw(7, 40), draw(40, seed=1)
+    with amp.autocast(dtype):
+        y = norm(x, w)
+    want = norm(twin_x, twin_w)
+    assert y.dtype == low and np.array_equal(y.detach().numpy(), want.detach().numpy().astype(low))
+    g = draw(7, 40, seed=2).detach().to(low)
+    y.backward(g), want.backward(g.float())
+    for one, other in ((x, twin_x), (w, twin_w)):
+        assert one.grad.dtype == SINGLE
+        assert np.allclose(one.grad.numpy(), other.grad.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [*types(), "float32"])
