@@ -30,7 +30,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import compile, gemm
+from . import compile, gemm, optim
 from .compile import FLOATS, library
 from .matrices import operands, sizes
 from .precision import tf32
@@ -74,7 +74,7 @@ SIGNATURES = {
 def find():
     """cuBLAS as CuPy has loaded it, with its functions' signatures; None, and a warning, where it is not found."""
     with contextlib.suppress(ImportError):
-        import cupy_backends.cuda.libs.cublas  # noqa: F401  loads it
+        from cupy_backends.cuda.libs import cublas  # noqa: F401  CuPy finds it and loads it where its name is asked for
     for path in candidates():
         try:
             found = ctypes.CDLL(path)
@@ -176,11 +176,12 @@ def refuse(call, status, what=""):
 # ---- products ----
 
 
-def matmul(a, b, into=None, add=False):
+def matmul(a, b, into=None, add=False, scale=1.0):
     """a (..., M, K) @ b (..., K, N) -> (..., M, N), the leading dimensions as in NumPy's matmul.
 
     into    an array of the result's shape to write it to and return; it may be float32 where a and b have 16 bits
     add     add the product to what stands in `into`
+    scale   a number that the product is multiplied by, unless it is added
     """
     batch, M, K, N = sizes(a, b)
     shape = *batch, M, N
@@ -195,8 +196,10 @@ def matmul(a, b, into=None, add=False):
         cublas = compile.machine.cublas
         if cublas is None:
             gemm.product(a, b, c, add=add)
+            if scale != 1:
+                optim.scale(c, scale)
         else:
-            by_cublas(cublas, a, b, c, batch, add)
+            by_cublas(cublas, a, b, c, batch, add, scale)
     if into is None or c is into:
         return c
     into[...] = c
@@ -213,8 +216,8 @@ def cuda_type(dtype):
     return CUDA_TYPE[dtype.name]  # a name costs NumPy more than a microsecond
 
 
-def by_cublas(cublas, a, b, c, batch, add):
-    """c = a @ b, or c += a @ b; c is contiguous."""
+def by_cublas(cublas, a, b, c, batch, add, scale=1.0):
+    """c = scale a @ b, or c += a @ b; c is contiguous."""
     machine = compile.machine
     (M, K), N = a.shape[-2:], b.shape[-1]
     handle = handle_of(cublas, machine)
@@ -224,19 +227,19 @@ def by_cublas(cublas, a, b, c, batch, add):
     if max(M, N, K, A.step, B.step, count) > LARGEST:
         raise RuntimeError(f"{a.shape} @ {b.shape}: cuBLAS takes no size above {LARGEST}\n  cut the product into parts")
     at_a, at_b, at_c = machine.address(A.array), machine.address(B.array), machine.address(c)
-    beta = ONE if add else ZERO
+    alpha, beta = ONE if scale == 1 else c_float(scale), ONE if add else ZERO
     forms = TRANSPOSED if B.transposed else AS_IS, TRANSPOSED if A.transposed else AS_IS
     if count == len(starts) == 1:
         name = "cublasGemmEx"
         status = cublas.cublasGemmEx(
-            *(handle, *forms, N, M, K, ONE, at_b, kind, B.step, at_a, kind, A.step),
+            *(handle, *forms, N, M, K, alpha, at_b, kind, B.step, at_a, kind, A.step),
             *(beta, at_c, kind_c, N, compute, ANY_ALGORITHM),
         )
     else:
         name, status = "cublasGemmStridedBatchedEx", 0
         for start_a, start_b, start_c in starts:
             status = status or cublas.cublasGemmStridedBatchedEx(
-                *(handle, *forms, N, M, K, ONE),
+                *(handle, *forms, N, M, K, alpha),
                 *(at_b + start_b * b.itemsize, kind, B.step, strides[1]),
                 *(at_a + start_a * a.itemsize, kind, A.step, strides[0], beta),
                 *(at_c + start_c * c.itemsize, kind_c, N, strides[2], count, compute, ANY_ALGORITHM),

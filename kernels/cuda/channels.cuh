@@ -11,8 +11,6 @@
 
 constexpr int THREADS = 256;
 
-INLINE i64 quotient(i64 a, i64 b) { return (a | b) >> 32 ? a / b : (i64)((u32)a / (u32)b); }  // a, b >= 0
-
 // ---- what is summed ----
 
 // Mean and squares about it of `count` numbers. Two are joined by the rule of Chan, Golub and LeVeque (1979).
@@ -74,7 +72,10 @@ template <class A> INLINE void add_rows(A (&a)[PACK], int lanes) {
         __syncthreads();
         if (row < half)
             #pragma unroll
-            for (int k = 0; k < PACK; k++) a[k].add(part[k][threadIdx.x]);
+            for (int k = 0; k < PACK; k++) {
+                A other = part[k][threadIdx.x];
+                a[k].add(other);
+            }
         __syncthreads();
     }
 }

@@ -79,9 +79,12 @@ class Channels:
 
     @property
     def elementwise(self):
-        """(blocks, threads), and the arguments that end a launch over all numbers of x."""
+        """The form's suffix, (blocks, threads), and the arguments that end a launch over all numbers of x."""
+        if self.last and self.channels % self.pack == 0 and self.x.size:
+            columns = self.sums()
+            return "_columns", (columns.grid, THREADS), columns.arguments
         sizes = self.x.size, self.inner, self.channels, self.period, self.coefficients
-        return grid(self.x.size, self.x.dtype), sizes
+        return "", grid(self.x.size, self.x.dtype), sizes
 
     def sums(self, wide=1):
         """How sums over pairs are launched. wide: channels, one beside the other in memory, that are one pair."""

@@ -28,23 +28,23 @@ def embedding_gradient(g, index, rows, padding_idx=None):
     width, index = g.shape[-1], as_index(index)
     g, n = contiguous(g).reshape(-1, width), index.size
     table = library(g).zeros((rows, width), g.dtype)
-    order = sorted_places(index, rows, g.dtype)
+    pairs = sorted_pairs(index, rows, g.dtype)
     packs = over(width, 16 // g.dtype.itemsize)
     block = min(32 * over(packs, 32), 256)
     skipped = -1 if padding_idx is None else int(padding_idx)
-    KERNELS.run("add_rows", (g.dtype,), (n, over(packs, block)), block, g, index, order, skipped, table, n, width)
+    KERNELS.run("add_rows", (g.dtype,), (n, over(packs, block)), block, g, pairs, skipped, table, n, width)
     return table
 
 
-def sorted_places(index, rows, dtype):
-    """The places 0 to n - 1 of the indices, sorted by index, and by place where it is the same: int32."""
+def sorted_pairs(index, rows, dtype):
+    """The indices sorted, each with its place, by which equal ones are in order: uint64, the index the upper half."""
     n, tiles = index.size, over(index.size, TILE)
     counts = library(index).empty(DIGITS * tiles, np.int32)
-    order = None
+    pairs = None
     for shift in range(0, max((rows - 1).bit_length(), 1), 8):
-        moved = library(index).empty(n, np.int32)
-        KERNELS.run("count_digits", (dtype,), tiles, TILE, index, order, counts, n, shift)
-        KERNELS.run("sum_before", (dtype,), min(tiles, 1), 1024, counts, counts.size)
-        KERNELS.run("move_places", (dtype,), tiles, TILE, index, order, counts, moved, n, shift)
-        order = moved
-    return order
+        moved = library(index).empty(n, np.uint64)
+        KERNELS.run("count_digits", (dtype,), tiles, TILE, index, pairs, counts, n, shift)
+        KERNELS.run("sum_before", (dtype,), min(tiles, 1), 1024, counts, tiles)
+        KERNELS.run("move_pairs", (dtype,), tiles, TILE, index, pairs, counts, moved, n, shift)
+        pairs = moved
+    return pairs

@@ -4,7 +4,8 @@ q (B, H, T, D), k (B, G, S, D), v (B, G, S, E), which are read where they stand 
 """
 
 from . import precision
-from .compile import Source, cast, contiguous
+from .compile import Source, contiguous
+from .random import place
 
 SIZES = (16, 32, 64, 96, 128)  # of a head, rounded up: each is compiled when it is first met
 WIDEST = SIZES[-1]
@@ -45,12 +46,18 @@ def strides(*arrays, dims=3):
     return [0 if x is None else x.strides[d] // x.itemsize for x in arrays for d in range(dims)]
 
 
-def numbers(q, k, v, mask, keep, scale, causal, *more):
-    """What the kernels of attention.cuh take after the arrays: sizes, scale, strides of q, k, v, `more`, mask, keep."""
+def numbers(q, k, v, mask, scale, causal, *more):
+    """What the kernels of attention.cuh take last: sizes, scale, strides of q, k, v, `more` and mask."""
     sizes = q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3]
-    return *sizes, float(scale), int(causal), *strides(q, k, v, *more), *strides(mask, keep, dims=4)
+    return *sizes, float(scale), int(causal), *strides(q, k, v, *more), *strides(mask, dims=4)
 
 
-def marks(mask, keep, dtype):
-    """The mask that is added, and what dropout multiplies by, in q's type."""
-    return cast(mask, dtype), cast(keep, dtype)
+def dropout_of(drop):
+    """What they take of dropout before: threshold (0 for none), factor, seed, stream, and the place of the first block.
+
+    `first` is a number, or in a captured step a pair: so many blocks after the number in a uint64 array.
+    """
+    if drop is None:
+        return 0, 1.0, 0, 0, 0, None
+    threshold, factor, (seed, stream, first) = drop
+    return int(threshold), float(factor), seed, stream, *place(first)

@@ -5,6 +5,7 @@ One and two spatial dimensions are three with sizes of 1.
 
 from ..strides import outside, three  # noqa: F401
 from .compile import FLOATS, Source, contiguous, library, over
+from .reduce import add_parts
 
 TYPES = FLOATS
 KERNELS = Source("layout.cu")
@@ -25,6 +26,20 @@ def turned(x, into=None):
         return into
     y = library(x).empty((N, P, C), x.dtype) if into is None else into
     KERNELS.run("turn", (x.dtype,), (N * over(P, SIDE), over(C, SIDE)), BLOCK, x, y, C, P)
+    return y
+
+
+def turned_sums(x, dtype, into=None):
+    """(parts, N, C, P), float32 and contiguous -> (N, P, C) of this type: the sum over the parts, turned.
+
+    into    an array of as many numbers, contiguous, of any type in FLOATS, to write it to and return
+    """
+    parts, N, C, P = x.shape
+    if C == 1 or P == 1:
+        whole = add_parts(x.reshape(1, parts, -1), dtype, None if into is None else into.reshape(1, -1))
+        return whole.reshape(N, P, C) if into is None else into
+    y = library(x).empty((N, P, C), dtype) if into is None else into
+    KERNELS.run("turn_sums", (y.dtype,), (N * over(P, SIDE), over(C, SIDE)), BLOCK, x, y, parts, N, C, P)
     return y
 
 

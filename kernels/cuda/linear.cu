@@ -9,6 +9,8 @@
 // product and write d. (With cuBLAS's own accesses there are three to a number on the way to f; with the bias written
 // first and f in a pass of its own there would be five.) They should be near the floor because every access is of 16
 // bytes, and a thread keeps its pack of the bias in registers for all its rows. Not yet measured.
+// Counted: 1.00 times the floor's bytes, 1.04 in the gradient of 1024 rows (1.08 in 16 bits) for the sums; 1.00 sectors
+// over the least, 1.07 in the gradient in 16 bits.
 
 #include "common.cuh"
 #include "activations.cuh"

@@ -19,7 +19,7 @@ TYPES = FLOATS
 BY_ACTIVATION = sources("linear.cu")
 KERNELS = BY_ACTIVATION[None]
 SMALL, SHALLOW = 1 << 22, 512  # multiply-adds, and depth, up to which one launch should beat two: to be measured
-BLOCK, PARTS = 128, 512  # threads of a block; blocks down the rows, at most
+BLOCK, PARTS, LEAST = 128, 512, 8  # threads of a block; blocks down the rows, at most; rows of one, at least
 
 
 def linear(x, w, b=None):
@@ -51,7 +51,7 @@ def fill_rows(y, b):
 def down_the_rows(y):
     """The grid (tiles of packs, parts of the rows), and the arguments that end a launch: n, width, rows of a part."""
     n, width = y.shape
-    step = max(over(n, PARTS), 1)
+    step = max(over(n, PARTS), LEAST)
     return (over(width, BLOCK * (16 // y.dtype.itemsize)), over(n, step)), (n, width, step)
 
 

@@ -10,7 +10,7 @@ p is the loss's parameter (beta of smooth_l1, delta of huber).
 
 import numpy as np
 
-from .compile import FLOATS, Source, library
+from .compile import FLOATS, Source, contiguous, library
 from .elementwise import dense, grid, like
 from .reduce import BLOCK, parts_of, total
 
@@ -47,18 +47,26 @@ def loss_gradient(name, g, x, t, p=0.0):
     return gx
 
 
-def whole(value, x):
-    """A weight (None for 1) spread to x's shape and memory order."""
+def repeated(value, x):
+    """A weight that broadcasts to x (None for 1), and after how many numbers it repeats as x lies in memory."""
+    if value is None:
+        return None, 1
+    value = library(x).asarray(value, dtype=x.dtype)
+    shape = value.shape
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    if value.size == 1 or (x.flags.c_contiguous and shape == x.shape[x.ndim - len(shape) :]):
+        return contiguous(value), value.size
     out = library(x).empty_like(x)
-    out[...] = 1 if value is None else value
-    return out
+    out[...] = value
+    return out, x.size
 
 
 def weighted_bce_with_logits(x, t, weight=None, pos_weight=None):
     """The binary cross-entropy of each element, with `weight` and `pos_weight` that broadcast to x."""
     x = dense(x)
     y = library(x).empty_like(x)
-    arrays = x, like(t, x), whole(weight, x), whole(pos_weight, x), y
+    arrays = x, like(t, x), *repeated(weight, x), *repeated(pos_weight, x), y
     KERNELS.run("weighted_bce_each", (x.dtype, x.dtype), *grid(x.size, x.dtype), *arrays, x.size)
     return y
 
@@ -67,6 +75,6 @@ def weighted_bce_with_logits_gradient(g, x, t, weight=None, pos_weight=None):
     """dL/dx from g of x's shape, or of one element."""
     x = dense(x)
     gx = library(x).empty_like(x)
-    arrays = whole(g, x), x, like(t, x), whole(weight, x), whole(pos_weight, x), gx
+    arrays = *repeated(g, x), x, like(t, x), *repeated(weight, x), *repeated(pos_weight, x), gx
     KERNELS.run("weighted_bce_gradient", (x.dtype, x.dtype), *grid(x.size, x.dtype), *arrays, x.size)
     return gx

@@ -6,6 +6,8 @@
 // near the floor where 16 bytes or more lie side by side behind the dimension, since a thread takes such a pack and the
 // few numbers that neighbours share come from a cache; elsewhere a thread makes one number. Two dimensions are two
 // launches: to twice the size in both, 9 numbers are moved where 5 would do. Not yet measured.
+// Counted: 1.02 times the floor's bytes (1.03 in 16 bits), 1.00 to 1.02 sectors over the least. Where a thread makes
+// one number the lists are 12 bytes a term from a cache.
 //
 // A weight of 0 is a list's end or a place not wanted: what stands there, NaN or not, is not read.
 

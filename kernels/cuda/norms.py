@@ -28,8 +28,8 @@ def moments(x, wide=1):
 
 def affine(x, k, slope, base, activation=None):
     """(x - k) slope + base, or an activation of that."""
-    y, (grid, end) = x.empty(), x.elementwise
-    BY_ACTIVATION[activation].run("affine", x.types, *grid, x.x, k, slope, base, y, *end)
+    y, (form, grid, end) = x.empty(), x.elementwise
+    BY_ACTIVATION[activation].run(f"affine{form}", x.types, *grid, x.x, k, slope, base, y, *end)
     return y
 
 
@@ -48,11 +48,10 @@ def gradient_sums(g, x, k, offset, inner=(None, None, None)):
 
 def gradient_affine(g, x, k, alpha, beta, gamma, inner=(None, None, None)):
     """alpha g + beta (x - k) + gamma; inner is as in gradient_sums."""
-    gx, (grid, end) = x.empty(), x.elementwise
+    gx, (form, grid, end) = x.empty(), x.elementwise
     slope, base, activation = inner
-    BY_ACTIVATION[activation].run(
-        "gradient_affine", x.types, *grid, g, x.x, k, slope, base, alpha, beta, gamma, gx, *end
-    )
+    arrays = g, x.x, k, slope, base, alpha, beta, gamma, gx
+    BY_ACTIVATION[activation].run(f"gradient_affine{form}", x.types, *grid, *arrays, *end)
     return gx
 
 
@@ -67,6 +66,17 @@ def batch_norm(x, weight, bias, eps):
     KERNELS.run("batch_statistics", x.types, over(x.channels, WARPS), BLOCK, k, *parts, *numbers)
     k, offset, rstd, mean, variance, slope, base = out
     return affine(x, k, slope, base), k, offset, rstd, mean, variance
+
+
+def follow(running_mean, running_var, mean, variance, momentum, correction):
+    """Move running statistics, float32, contiguous, or None, towards those of a batch, in place.
+
+    momentum    the batch's share
+    correction  what its variance is multiplied by
+    """
+    numbers = float(momentum), float(correction), mean.size
+    grid = over(mean.size, BLOCK), BLOCK
+    KERNELS.run("follow", (mean.dtype, mean.dtype), *grid, running_mean, running_var, mean, variance, *numbers)
 
 
 def batch_norm_gradient(g, x, weight, k, offset, rstd):

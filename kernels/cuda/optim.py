@@ -26,7 +26,7 @@ def sgd(p, g, b, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=Fal
         lr, momentum = 0.0, 0.0
     constants = float(lr), float(momentum), float(1 - dampening), float(weight_decay)
     last = int(nesterov), -1.0 if maximize else 1.0, numbers, skip
-    KERNELS.run("sgd", (g.dtype,), *grid(p.size, g.dtype), p, g, b, p.size, *constants, *last)
+    KERNELS.run("sgd", (g.dtype,), *grid(p.size, p.dtype), p, g, b, p.size, *constants, *last)
 
 
 def adam(p, g, m, v, most, step, lr, beta1, beta2, eps, weight_decay=0.0, decoupled=False, maximize=False, skip=None):
@@ -38,7 +38,7 @@ def adam(p, g, m, v, most, step, lr, beta1, beta2, eps, weight_decay=0.0, decoup
         numbers = adam_numbers(step, lr, beta1, beta2, weight_decay)
         step, lr, beta1 = 1, 0.0, 0.0
     KERNELS.run(
-        *("adam", (g.dtype,), *grid(p.size, g.dtype), p, g, m, v, most, p.size),
+        *("adam", (g.dtype,), *grid(p.size, p.dtype), p, g, m, v, most, p.size),
         *map(float, (lr / (1 - beta1**step), beta1, beta2, 1 - beta1, 1 - beta2, eps)),
         *map(float, (0 if decoupled else weight_decay, 1 - lr * weight_decay if decoupled else 1)),
         *map(float, ((1 - beta2**step) ** -0.5, -1 if maximize else 1)),
@@ -49,7 +49,7 @@ def adam(p, g, m, v, most, step, lr, beta1, beta2, eps, weight_decay=0.0, decoup
 def lerp(a, b, weight):
     """a += weight (b - a), in place: the exponential moving average."""
     array, number = split(weight)
-    KERNELS.run("lerp", (b.dtype,), *grid(a.size, b.dtype), a, b, a.size, number, array)
+    KERNELS.run("lerp", (b.dtype,), *grid(a.size, a.dtype), a, b, a.size, number, array)
 
 
 def scale(a, factor):

@@ -45,7 +45,7 @@ def plan(columns, depth, hidden, sequences, steps, itemsize):
     for units, rows in ((8, all_rows), (16, all_rows), (16, 1), (8, 1)) if steps >= LEAST_STEPS else ():
         tiles = columns * units // 8
         weights = over(depth * itemsize, CHUNK) * tiles * 512
-        sums = 4 * ROWS * (8 * tiles + (8 if tiles % 4 else 0)) * 4
+        sums = 4 * ROWS * (8 * tiles + (8 if tiles % 4 == 2 else 0)) * 4
         room = multiprocessors // over(hidden, units)
         if room >= rows and weights + sums <= memory:
             return units, min(room, all_rows), weights

@@ -39,7 +39,7 @@ def add_parts(partial, dtype, into=None):
     slices, parts, width = partial.shape
     fits = into is not None and into.flags.c_contiguous and into.dtype.name in FLOATS
     out = into if fits else library(partial).empty((slices, width), dtype)
-    grid = over(width, 32 * (16 // out.dtype.itemsize)), 1, slices
+    grid = over(width, 32 * 4), 1, slices
     KERNELS.run("add_parts", (out.dtype,), grid, BLOCK, partial, out, parts, width, parts)
     if into is not None and not fits:
         into[...] = out.reshape(into.shape)

@@ -3,6 +3,7 @@
     draw(logits, temperature, top_k, top_p, min_p, seed, stream, first)     as minigen/sampling/drawing.py defines it
     largest(logits)                                                         the likeliest symbol
     repetition_penalty(logits, ids, penalty)
+    read_symbols(text, place)  write_symbols(text, place, chosen)           around them, in a text (N, T) in memory
 
 logits (N, V). `first`, the first block of the Philox stream, is a number, or in a captured step a pair: so many blocks
 after the number in a uint64 array; so each replay draws anew. See random.py.
@@ -17,6 +18,7 @@ TYPES = FLOATS
 KERNELS = Source("sampling.cu")
 MOST = 2**23  # symbols: their probabilities are added in units of 2**-40, in 64 bits
 BLOCK = 256
+FLOAT32 = np.dtype(np.float32)
 
 
 def draw(logits, temperature, top_k, top_p, min_p, seed, stream, first):
@@ -42,6 +44,18 @@ def each_row(name, logits, *numbers):
     block = min(32 * over(width, 32 * (16 // x.dtype.itemsize)), 1024)
     KERNELS.run(name, (x.dtype,), rows, block, x, ids, width, *numbers)
     return ids
+
+
+def read_symbols(text, place):
+    """The symbols of text (N, T), int64 and contiguous, at place (1,): (N, 1); 0 for -1, which is none."""
+    (rows, width), ids = text.shape, library(text).empty((len(text), 1), np.int64)
+    KERNELS.run("read_symbols", (FLOAT32,), over(rows, BLOCK), BLOCK, text, place, ids, rows, width)
+    return ids
+
+
+def write_symbols(text, place, chosen):
+    """place += 1, and the symbols chosen (N,) stand there in text, but where there was one; in place."""
+    KERNELS.run("write_symbols", (FLOAT32,), 1, BLOCK, text, place, chosen, *text.shape)
 
 
 def repetition_penalty(logits, ids, penalty):
