@@ -69,13 +69,21 @@ def cuda_available():
 
 
 def to_device(array, device):
-    """`array` on `device`: itself if it is there already, a copy otherwise."""
+    """`array` on `device`: itself if it is there already, a copy in the same order of memory otherwise."""
     target = library(device)
     if xp(array) is target:
         return array
     if capturing is not None:
         capturing.refuse_copy(device)
-    return target.asarray(array) if target is not np else array.get()
+    if array.flags.c_contiguous:
+        return _copied(array, target)
+    order = np.argsort([-abs(step) for step in array.strides], kind="stable")  # CuPy's copies are C-contiguous
+    moved = _copied(array.transpose(*order.tolist()), target)
+    return moved.transpose(*np.argsort(order).tolist())
+
+
+def _copied(array, target):
+    return array.get() if target is np else target.asarray(array, order="C")
 
 
 def set_float32_matmul_precision(precision):

@@ -1,5 +1,6 @@
 """What every test gets: fixed seeds, no network but this machine's own, and marks that skip with a reason."""
 
+import gc
 import importlib.util
 import socket
 import sys
@@ -11,7 +12,10 @@ import minigen
 from minigen.autograd import modes
 
 sys.path.append(str(Path(__file__).with_name("gpu")))  # which has the stand-in for CuPy
+sys.path.append(str(Path(__file__).with_name("meanwhile")))
+import meanwhile
 import standin
+from standin import passed_over
 
 CARD = {"kernels", "capture"}  # folders whose tests marked gpu need a card, where others run on the stand-in for CuPy
 
@@ -22,6 +26,15 @@ def pytest_addoption(parser):
         "--standin", action="store_true", help="run the tests with their tensors on the stand-in for CuPy (tests/gpu)"
     )
     parser.addoption("--cases", default=None, help="a folder of parity cases to run instead of the bundled ones")
+
+
+def pytest_configure(config):
+    gc.disable()  # until the tests are there
+    beside = meanwhile.Meanwhile()
+    config.pluginmanager.register(beside, "meanwhile")
+    chosen = config.args_source is not config.ArgsSource.TESTPATHS or config.option.keyword or config.option.markexpr
+    if not chosen and not config.option.collectonly and minigen.kernels.enabled():
+        beside.start(*meanwhile.KERNELS)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -38,6 +51,11 @@ def pytest_collection_modifyitems(config, items):
         chosen = on_gpu or "device" in getattr(getattr(item, "callspec", None), "params", ())
         if config.getoption("--standin") and not chosen and "gpu" not in item.path.parts:
             item.fixturenames.insert(0, "on_the_standin")
+            why = passed_over.reason(item.nodeid.partition("tests/")[2])
+            if "kernels" in item.keywords:
+                why = "is about kernels, and the stand-in has none"
+            if why is not None:
+                item.add_marker(pytest.mark.skip(reason=why))
         if not card and on_gpu:
             if CARD & {*item.path.parts}:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU and CuPy"))
@@ -48,6 +66,13 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_collection_finish():
+    """Each of the many calls of gc.collect() would go through all that pytest holds: ten thousand tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture
 def instead_of_a_card():
     """What a test marked gpu gets where there is no GPU: the stand-in for CuPy, kernels off."""
@@ -56,11 +81,11 @@ def instead_of_a_card():
 
 
 @pytest.fixture
-def on_the_standin():
+def on_the_standin(request):
     """What --standin gives the other tests: what they put into tensors lies on the stand-in's device."""
     from standin.transplant import transplanted
 
-    with standin.installed(), transplanted():
+    with standin.installed(), transplanted(request.module):
         yield
 
 

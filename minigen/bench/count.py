@@ -21,6 +21,14 @@ def _linear(x, weight, bias):
     return x.numel() * len(weight)
 
 
+def _linear_activation(x, weight, bias, activation):
+    return _linear(x, weight, bias)
+
+
+def _linear_few(x, weight, *rest):
+    return _linear(x, weight, None)
+
+
 def _matmul(a, b):
     rows = 1 if a.ndim == 1 else a.shape[-2]
     columns = 1 if b.ndim == 1 else b.shape[-1]
@@ -39,7 +47,7 @@ def _spread(z, weight, bias, size, window):
     return z.numel() * weight.numel() // len(weight)
 
 
-def _attention(query, key, value, mask, keep, scale, causal):
+def _attention(query, key, value, mask, drop, scale, causal):
     T, S = query.shape[-2], key.shape[-2]
     pairs = sum(min(t + 1, S) for t in range(T)) if causal else T * S
     return query.numel() // (T * query.shape[-1]) * pairs * (query.shape[-1] + value.shape[-1])
@@ -56,6 +64,8 @@ def _lstm(x, h0, c0, *rest):
 # the op, its multiply-adds, and how many of its first arguments it multiplies (None: all or nothing)
 COUNTED = [
     (linear._linear, _linear, 2),
+    (linear._linear_activation, _linear_activation, 2),
+    (linear._linear_few, _linear_few, 2),
     (linalg._matmul, _matmul, 2),
     (convolution._convolve, _convolve, 2),
     (convolution._spread, _spread, 2),

@@ -44,7 +44,8 @@ def reduce(loss, reduction):
 def check_reduction(name, reduction, *more):
     """Raise ArgumentError for an unknown reduction."""
     known = ("mean", "sum", "none", *more)
-    expect(reduction in known, f"{name}: reduction is one of {', '.join(known)}", reduction, error=ArgumentError)
+    if reduction not in known:
+        expect(False, f"{name}: reduction is one of {', '.join(known)}", reduction, error=ArgumentError)
 
 
 def same_shape(name, input, target):

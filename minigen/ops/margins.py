@@ -9,7 +9,7 @@ All are definitions.
 
 import numpy as np
 
-from ..device import xp
+from ..device import device_of, to_device, xp
 from ..errors import ArgumentError, DimError, DtypeError, expect
 from ..tensor import value
 from .activations import floating, logsigmoid
@@ -139,7 +139,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
     check_reduction(name, reduction)
     floating(name, input)
     expect(p in (1, 2), f"{name}: p is 1 or 2", p, error=ArgumentError)
-    t, shape = value(target), input.shape[:-1]
+    t, shape = _classes(input, target), input.shape[:-1]
     if input.ndim == 0:
         input = reshape(input, (1,))
     expect(
@@ -162,6 +162,11 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, reduction="me
     return reduce(reshape(mean(short, 1), shape), reduction)
 
 
+def _classes(x, target):
+    """The target's array, beside x."""
+    return to_device(value(target), device_of(value(x)))
+
+
 def _check_classes(name, t, classes, none=0):
     expect(t.dtype.kind in "iu", f"{name}: the target holds class numbers", t, error=DtypeError)
     if type(t) is np.ndarray and t.size and (t.min() < none or t.max() >= classes):
@@ -181,7 +186,7 @@ def multilabel_margin_loss(input, target, reduction="mean"):
     shape = input.shape[:-1]
     if input.ndim == 0:
         input = reshape(input, (1,))
-    x, t = reshape(input, (-1, input.shape[-1])), value(target).reshape(-1, input.shape[-1])
+    x, t = reshape(input, (-1, input.shape[-1])), _classes(input, target).reshape(-1, input.shape[-1])
     _check_classes(name, t, x.shape[1], none=-1)
     lib = xp(t)
     listed = lib.cumsum(t < 0, axis=1) == 0

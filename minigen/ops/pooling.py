@@ -34,13 +34,15 @@ def _arguments(name, dims, kernel, stride, padding, dilation=1):
     padding = per_dim(name, "padding", padding, dims)
     dilation = per_dim(name, "dilation", dilation, dims, least=1)
     for k, p in zip(kernel, padding):
-        expect(2 * p <= k, f"{name}: padding {p} is more than half of the kernel {k}", error=ArgumentError)
+        if 2 * p > k:
+            raise ArgumentError(f"{name}: padding {p} is more than half of the kernel {k}")
     return kernel, Window(stride, padding, dilation)
 
 
 def _count(name, x, kernel, window, ceil_mode):
     """How many windows fit into each dimension. Raises ShapeError if none does."""
-    expect(0 not in x.shape[1:], f"{name}: there is nothing to pool in", x)
+    if 0 in x.shape[1:]:
+        expect(False, f"{name}: there is nothing to pool in", x)
     lines = zip(x.shape[2:], kernel, *window[:3])
     return tuple([window_count(name, *line, ceil_mode=ceil_mode) for line in lines])
 

@@ -20,7 +20,7 @@ def _flat(x):
 _flat.gradient(x=lambda g: _flat(g))
 
 
-@op
+@op(elementwise=True)
 def floor(x):
     """The largest integer not above x, elementwise."""
     return xp(x).floor(x)
@@ -29,7 +29,7 @@ def floor(x):
 floor.gradient(x=lambda g: _flat(g))
 
 
-@op
+@op(elementwise=True)
 def ceil(x):
     """The smallest integer not below x, elementwise."""
     return xp(x).ceil(x)
@@ -38,7 +38,7 @@ def ceil(x):
 ceil.gradient(x=lambda g: _flat(g))
 
 
-@op
+@op(elementwise=True)
 def trunc(x):
     """x without what stands after the point, elementwise."""
     return xp(x).trunc(x)
@@ -47,7 +47,7 @@ def trunc(x):
 trunc.gradient(x=lambda g: _flat(g))
 
 
-@op
+@op(elementwise=True)
 def round(x, decimals=0):
     """x rounded to `decimals` places, halves to the even neighbour, elementwise."""
     return xp(x).round(x, decimals)
@@ -115,7 +115,7 @@ def fmod(a, b):
 fmod.gradient(a=lambda g: g, b=lambda g, a, b: -g * _div_trunc(a, b))
 
 
-@op
+@op(elementwise=True)
 def frac(x):
     """x - trunc(x), elementwise."""
     return x - xp(x).trunc(x)

@@ -5,6 +5,8 @@ What returns values and indices returns a named tuple: `values, indices = x.sort
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ..autograd import check_dim
 from ..device import FLOATS, xp
 from ..errors import ArgumentError, DimError, expect
@@ -21,9 +23,14 @@ class Sorted(NamedTuple):
     indices: Tensor
 
 
+def _sortable(x):
+    """x in a type that can be sorted: CuPy sorts no bfloat16, whose order float32 has, too."""
+    return x.astype(np.float32) if xp(x) is not np and x.dtype.name == "bfloat16" else x
+
+
 def _order(x, dim, descending=False):
     """Indices that sort the array x along `dim`: equal values keep their order, NaN counts as largest."""
-    lib = xp(x)
+    lib, x = xp(x), _sortable(x)
     if not descending:
         return lib.argsort(x, axis=dim, kind="stable")
     # Equal values must keep their order here too: sort what is reversed, and reverse the result.
@@ -70,7 +77,7 @@ def topk(x, k, dim=-1, largest=True, sorted=True):
     if x.ndim == 0:
         found = _one(x)
         return found if k else Sorted(_reshape(found.values, (1,))[:0], _reshape(found.indices, (1,))[:0])
-    array, lib = value(x), xp(value(x))
+    array, lib = _sortable(value(x)), xp(value(x))
     best = (slice(None),) * dim + (slice(int(k)),)
     if n < 64 or k == 0 or 2 * k > n:
         return _take(x, _order(array, dim, largest)[best], dim)

@@ -64,6 +64,8 @@ def _erfc_positive(x):
 def _error_function(x, complement):
     """erf(x), or 1 - erf(x) if `complement`, of a NumPy array: each region by its own approximation."""
     x = floating(x)
+    if x.itemsize == 2:  # in which the approximations would overflow
+        return _error_function(x.astype(np.float32), complement).astype(x.dtype)
     if x.ndim == 0:
         return _error_function(x.reshape(1), complement).reshape(())
     size = np.abs(x)
@@ -82,7 +84,7 @@ def _in_type(function, x):
     return function(x).astype(x.dtype, copy=False)
 
 
-@op
+@op(elementwise=True)
 def erf(x):
     """The integral of 2 / sqrt(pi) e^(-t^2) over t from 0 to x, elementwise."""
     if xp(x) is np:
@@ -95,7 +97,7 @@ def erf(x):
 erf.gradient(x=lambda g, x: g * (2 / math.sqrt(math.pi) * exp(-x * x)))
 
 
-@op
+@op(elementwise=True)
 def erfc(x):
     """1 - erf(x), elementwise, with all its digits where erf is nearly 1."""
     if xp(x) is np:

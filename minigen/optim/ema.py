@@ -133,4 +133,4 @@ class EMA:
         )
         self.calls = state_dict["calls"]
         for name, shadow in zip(self.names, self.shadow):
-            shadow[...] = given[name]
+            shadow[...] = device.to_device(given[name], device.device_of(shadow))

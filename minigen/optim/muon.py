@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from .. import kernels
 from ..device import xp
 from ..errors import ArgumentError, expect
 from .optimizer import Optimizer
@@ -99,11 +100,17 @@ def orthogonalised(matrix, coefficients, steps, eps):
     norm = _bfloat16(((x * x).sum(keepdims=True) ** 0.5).clip(min=eps))
     x = _bfloat16(x / norm)
     for _ in range(steps):
-        gram = _bfloat16(x @ x.T)
-        change = _bfloat16(_multiply_add(b, gram, c * (gram @ gram)))
-        x = _bfloat16(_multiply_add(a, x, change @ x))
+        gram = _bfloat16(_product(x, x.T))
+        change = _bfloat16(_multiply_add(b, gram, c * _product(gram, gram)))
+        x = _bfloat16(_multiply_add(a, x, _product(change, x)))
     x = x if matrix.shape[0] <= matrix.shape[1] else x.T
     return x.astype(matrix.dtype)
+
+
+def _product(a, b):
+    """a @ b; on a GPU by the kernel, which a captured step may hold: CuPy's own call it may not."""
+    family = None if type(a) is np.ndarray else kernels.find(a, "blas")
+    return a @ b if family is None else family.matmul(a, b)
 
 
 def _multiply_add(a, x, y):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minigen
-from minigen import cli
+from minigen import cli, kernels
 from minigen.bench import ceiling, chart, cpu, ops, sides, start, table
 from minigen.bench.cases import CASES
 from minigen.bench.count import counting
@@ -241,6 +241,21 @@ def test_operations_of_products_and_attention():
         with counting() as operations:
             run()
         assert operations.total == expected
+
+
+def test_operations_of_a_layer_with_its_activation_in_one_kernel(monkeypatch):
+    x, w, b = minigen.randn(4, 8, 16), minigen.randn(5, 16, requires_grad=True), minigen.zeros(5, requires_grad=True)
+
+    def count():
+        with counting() as operations:
+            minigen.nn.functional.linear_activation(x, w, b, "gelu")
+        return operations.total
+
+    expected = 2 * 2 * 4 * 8 * 16 * 5
+    assert count() == expected  # on the CPU a layer and an activation
+    fused = SimpleNamespace(linear_activation=lambda x, w, b, activation: (x @ w.T, x))  # as on the GPU
+    monkeypatch.setattr(kernels, "find", lambda array, family: fused if family == "linear_activation" else None)
+    assert count() == expected
 
 
 def test_nothing_is_counted_after_the_block():

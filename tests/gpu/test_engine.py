@@ -4,13 +4,16 @@ The same numbers as on the CPU; and no step of an optimiser, no forward or backw
 """
 
 import copy
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import standin
 
 import minigen
-from minigen import Tensor, nn, optim
+from minigen import Tensor, kernels, nn, optim
+from minigen.capture.recorder import Warming, capturing
 from minigen.device import to_device
 from minigen.nn import functional as F
 from minigen.random import Generator
@@ -123,6 +126,29 @@ def test_an_optimiser_takes_the_same_steps_without_a_read(name):
         np.testing.assert_allclose(there, here, rtol=1e-4, atol=2e-6)
 
 
+def test_muon_multiplies_by_what_a_graph_can_hold(monkeypatch):
+    """CuPy refuses its own calls of cuBLAS while a graph is captured."""
+    products, find = [], kernels.find
+    family = SimpleNamespace(matmul=lambda a, b: products.append(a.shape) or a @ b)
+    monkeypatch.setattr(kernels, "find", lambda x, name: family if name == "blas" else find(x, name))
+    weight = nn.Parameter(minigen.randn(3, 4, device="cuda"))
+    weight.grad = minigen.randn(3, 4, device="cuda")
+    before = weight.detach().cpu().numpy().copy()
+    optim.Muon([weight]).step()
+    assert products == 5 * [(3, 4), (3, 3), (3, 3)] and (weight.detach().cpu().numpy() != before).all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
+def test_the_norm_of_float64_gradients_is_float64(p):
+    weight = nn.Parameter(minigen.zeros(7, dtype=minigen.float64, device="cuda"))
+    weight.grad = minigen.randn(7, dtype=minigen.float64, device="cuda")
+    before = weight.grad.cpu().numpy().copy()
+    norm = np.linalg.norm(before, p)
+    found = nn.utils.clip_grad_norm_([weight], 0.5 * norm, norm_type=p)
+    assert found.dtype == minigen.float64 and found.item() == pytest.approx(norm, rel=1e-12)
+    np.testing.assert_allclose(weight.grad.cpu().numpy(), 0.5 * before, rtol=1e-5)
+
+
 DRAWS = {
     "normal": lambda g, **to: g.normal((5, 3), **to),
     "uniform": lambda g, **to: g.uniform((7,), -1, 2, **to),
@@ -171,6 +197,19 @@ def test_a_checkpoint_from_the_device_goes_on_as_before(tmp_path):
         assert b.device == "cuda" and (a.cpu().numpy() == b.cpu().numpy()).all(), name
 
 
+def test_an_average_goes_on_from_a_checkpoint(tmp_path):
+    weight = nn.Parameter(minigen.zeros(5, device="cuda"))
+    ema = optim.EMA([weight], decay=0.5)
+    with minigen.no_grad():
+        weight.fill_(4.0)
+    ema.update()
+    minigen.checkpoint.save(tmp_path / "c", {"ema": ema.state_dict()})
+    weight.detach().zero_()
+    other = optim.EMA([weight], decay=0.5)
+    other.load_state_dict(minigen.checkpoint.load(tmp_path / "c")["ema"])
+    assert other.shadow[0].tolist() == ema.shadow[0].tolist() == 5 * [2.0]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_training_in_16_bits(dtype):
     if dtype == "bfloat16":
@@ -215,6 +254,33 @@ def test_float16_stays_float16(name):
     np.testing.assert_allclose(y.detach().cpu().numpy(), wanted, rtol=2e-3, atol=2e-3)
 
 
+def test_bfloat16_is_sorted():
+    pytest.importorskip("ml_dtypes")
+    x = minigen.randn(2, 90, generator=Generator(1)).to("cuda").to(minigen.bfloat16).requires_grad_()
+    wanted = np.sort(x.detach().float().cpu().numpy())
+    values, places = x.sort()
+    assert values.dtype == minigen.bfloat16 and (values.detach().float().cpu().numpy() == wanted).all()
+    assert (x.gather(1, places).detach().float().cpu().numpy() == wanted).all()
+    assert (x.topk(5).values.detach().float().cpu().numpy() == wanted[:, :-6:-1]).all()
+    values[:, 0].sum().backward()
+    assert x.grad.float().sum().item() == 2
+
+
+@pytest.mark.parametrize("function", [F.conv2d, F.conv_transpose2d])
+def test_convolutions_in_bfloat16(function):
+    """By the definition, too: CuPy has no product of stacks of bfloat16."""
+    pytest.importorskip("ml_dtypes")
+    x, w = (
+        minigen.randn(3, 3, 4, 4, generator=Generator(i)).to("cuda").to(minigen.bfloat16).requires_grad_()
+        for i in (1, 2)
+    )
+    y = function(x, w, padding=1)
+    y.float().sum().backward()
+    wanted = function(x.detach().float(), w.detach().float(), padding=1).cpu().numpy()
+    assert y.dtype == x.grad.dtype == w.grad.dtype == minigen.bfloat16
+    np.testing.assert_allclose(y.detach().float().cpu().numpy(), wanted, rtol=0.02, atol=0.02 * abs(wanted).max())
+
+
 @pytest.mark.parametrize("reduce", ["sum", "prod", "mean", "amax", "amin"])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int16", "int64", "uint8"])
 def test_scatter_reduce_of_every_type(reduce, dtype):
@@ -238,6 +304,17 @@ def test_channels_last_stays_through_sums_and_products(card):
     assert x.grad.data.strides == x.data.strides
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_the_order_of_memory_goes_with_an_array(order):
+    x = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).transpose(order)
+    there = to_device(x, "cuda")
+    assert there.strides == x.strides and there.shape == x.shape
+    back = to_device(there, "cpu")
+    assert back.strides == x.strides and (back == x).all()
+    for view in (x[::2], x[:, ::-1], np.broadcast_to(x[:1], x.shape), x[0, 0, 0], x[0, 0, 0, 0, ...], x[:0]):
+        assert (to_device(to_device(view, "cuda"), "cpu") == view).all()
+
+
 def test_what_is_seen_at_many_places_is_not_written():
     with pytest.raises(minigen.errors.ArgumentError, match="many places"):
         minigen.zeros(3, 1, device="cuda").expand(3, 4)[0] = 1.0
@@ -248,6 +325,20 @@ def test_masks_and_targets_may_be_of_numpy():
     labels = np.array([0, 3, 1])
     assert F.cross_entropy(x, labels).item() == pytest.approx(F.cross_entropy(x.cpu(), labels).item(), rel=1e-5)
     assert (x.masked_fill(np.eye(3, 4, dtype=bool), 9.0)[0, 0]).item() == 9.0
+    for loss, target in ((F.multi_margin_loss, labels), (F.multilabel_margin_loss, np.array([[0, 3, -1, 1]] * 3))):
+        assert loss(x, target).item() == pytest.approx(loss(x.cpu(), target).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, lambda x, labels: F.nll_loss(x.log_softmax(1), labels)])
+def test_the_gradient_of_the_gradient_of_a_mean_over_what_counts(loss):
+    found = []
+    for device in ("cpu", "cuda"):
+        x = minigen.randn(3, 4, generator=Generator(3)).to(device).requires_grad_()
+        mean = loss(x, minigen.tensor([0, -100, 1], device=device))
+        (g,) = minigen.autograd.grad(mean, [x], create_graph=True)
+        found.append(minigen.autograd.grad((g * g).sum(), [x])[0].cpu().numpy())
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6)
+    assert abs(found[0]).max() > 0.01
 
 
 @pytest.fixture
@@ -309,6 +400,23 @@ def test_a_model_trains_and_samples(name):
     assert np.isfinite(loss.item())
     drawn = model.eval().sample(2)
     assert drawn.shape == (2, 1, 4, 4) and drawn.device == "cuda"
+
+
+class Nothing(Warming):
+    """Answers as in the ordinary steps before a capture, and refuses what a graph cannot hold."""
+
+    def refuse_copy(self, to):
+        raise AssertionError(f"numbers are copied to {to} inside the step")
+
+
+@pytest.mark.parametrize("name", ["vae", "pixelcnn", "realnvp", "ddpm"])
+def test_the_step_of_a_model_can_be_held_by_a_graph(name, card):
+    """Its second pass copies nothing between host and card, and waits for nothing."""
+    model = models()[name]().to("cuda")
+    x = (minigen.rand(3, 1, 4, 4, device="cuda") < 0.5).float()
+    model(x).backward()
+    with standin.no_reads(), capturing(Nothing(SimpleNamespace(arrays=card))):
+        model(x).backward()
 
 
 def test_the_extremes_of_one_number():

@@ -54,6 +54,9 @@ def test_results_are_arrays_on_the_device_and_c_contiguous(in_place, x):
         assert type(y) is in_place.ndarray and y.shape == ()
     assert (x.T + x.T).flags.c_contiguous and x.T.astype(np.float64).strides == (8, 32)
     assert in_place.empty_like(x.T).strides == (4, 16) and x.T.copy().flags.c_contiguous
+    turned = np.zeros((2, 3, 4)).transpose(0, 2, 1)
+    assert in_place.asarray(turned).flags.c_contiguous and in_place.asarray(turned.T[:, 0]).flags.c_contiguous
+    assert in_place.asarray(np.zeros((2, 3)).T).flags.f_contiguous and x.T.get().flags.c_contiguous
 
 
 def test_views(in_place, x):

@@ -89,6 +89,19 @@ def test_kernel_equals_definition():
                 kernel_equals_definition(partial(AVG[dims - 1], **options, count_include_pad=False), order)
 
 
+@pytest.mark.parametrize("C", [1, 3, 20])
+@pytest.mark.parametrize("k, d", [((3, 7), 1), ((2, 8), 1), ((1, 19), 1), ((5, 41), 1), ((2, 9), 2)])
+def test_wide_windows(C, k, d):
+    """Those with more taps in a line than are added up at a time."""
+    x = draw(2, C, 5, 41)
+    for order in (x, channels_last(x)):
+        window = pooling.Window((1, 2), (0, 3), (d, d))
+        count = [(n + 2 * p - d * (size - 1) - 1) // s + 1 for n, size, s, p in zip((5, 41), k, *window[:2])]
+        sums = partial(pooling._window_sums, kernel=k, count=tuple(count), window=window, scale=0.5)
+        kernel_equals_definition(sums, order)
+    kernel_equals_definition(partial(pooling.adaptive_avg_pool2d, output_size=1), channels_last(x))
+
+
 def test_divisor():
     x = draw(1, 2, 4, 4)
     y = pooling.avg_pool2d(Tensor(x), 2, divisor_override=3)
@@ -199,6 +212,7 @@ def test_same_bits_on_one_thread_and_two():
     x = draw(3, 70, 9, 9)
     same_bits_on_any_threads(partial(pooling.max_pool2d, kernel_size=3, stride=2), x)
     same_bits_on_any_threads(partial(pooling.avg_pool2d, kernel_size=3, stride=2), channels_last(x))
+    same_bits_on_any_threads(partial(pooling.adaptive_avg_pool2d, output_size=1), channels_last(draw(5, 70, 9, 29)))
 
 
 def test_bad_input():

@@ -20,6 +20,14 @@ def test_error_function(function, reference, shape, device):
     agrees(function, reference, draw(*shape, low=-5, high=5), device=device)
 
 
+def test_float16_is_rounded_once():
+    x = np.linspace(-6, 6, 241).astype(np.float16)
+    for function, reference in ((S.erf, erf), (S.erfc, erfc)):
+        wanted = reference(x.astype(np.float32))
+        np.testing.assert_allclose(function(x), wanted.astype(np.float16), rtol=1e-3, atol=1e-6)
+        assert function(x).dtype == np.float16
+
+
 @pytest.mark.parametrize("dtype, error", [("float64", 2e-15), ("float32", 1e-6)])
 def test_every_region_to_the_last_digits(dtype, error):
     x = np.concatenate([np.linspace(-6, 6, 24001), np.linspace(-0.5, 0.5, 2001), np.linspace(5, 9, 2001)]).astype(dtype)

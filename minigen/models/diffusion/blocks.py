@@ -9,13 +9,14 @@
 The parts bear the names of the published checkpoints (diffusers), so that these load as they are.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ... import nn
-from ...device import device_of, to_device, xp
+from ...device import CPU, CUDA, home, to_device, xp
 from ...errors import ArgumentError, expect
 from ...nn import functional as F
 from ...nn import init
@@ -74,14 +75,19 @@ def time_features(t, size, cosine_first=True, shift=0, period=10_000):
     code has shift = 1) the sines come first.
     """
     array = value(t)
-    half = size // 2
-    exponent = np.float32(-math.log(period)) * np.arange(half, dtype=np.float32) / np.float32(half - shift)
-    frequencies = to_device(np.exp(exponent.astype(np.float64)).astype(np.float32), device_of(array))
+    frequencies = _frequencies(size // 2, shift, period, *home(array))
     lib = xp(array)
     angles = (array.astype(np.float32)[:, None] * frequencies).astype(np.float64)
     both = [lib.sin(angles), lib.cos(angles)]
     features = lib.concatenate(both[::-1] if cosine_first else both, axis=1).astype(np.float32)
     return Tensor(lib.pad(features, ((0, 0), (0, size % 2))))
+
+
+@functools.lru_cache(64)
+def _frequencies(n, shift, period, lib, place):
+    """They are copied to a GPU once."""
+    exponent = np.float32(-math.log(period)) * np.arange(n, dtype=np.float32) / np.float32(n - shift)
+    return to_device(np.exp(exponent.astype(np.float64)).astype(np.float32), CPU if lib is np else CUDA)
 
 
 class FourierFeatures(nn.Module):

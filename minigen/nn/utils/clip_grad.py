@@ -46,8 +46,9 @@ def _stays_on_device(arrays, error_if_nonfinite):
 
 
 def _norm_and_factor(rows, p, most):
-    """The norm, and the factor that brings it down to `most`, as float32 device arrays."""
+    """The norm, and the factor that brings it down to `most`, as device arrays: float32, or the gradients' float64."""
     lib, family = xp(rows[0]), kernels.find(rows[0], "numbers")
+    dtype = np.promote_types(rows[0].dtype, np.float32)
     if p == 2 and family is not None and all([kernels.find(row, "reduce") is not None for row in rows]):
         squares = lib.empty(len(rows), np.float64)
         for i, row in enumerate(rows):
@@ -57,8 +58,8 @@ def _norm_and_factor(rows, p, most):
         norm = lib.stack([abs(row).max() for row in rows if row.size]).max()
     else:
         norm = sum([(abs(row) ** p).sum(dtype=np.float64) for row in rows]) ** (1 / p)
-    norm = norm.astype(np.float32)
-    return norm, lib.minimum(most / (norm + 1e-6), np.float32(1))
+    norm = norm.astype(dtype)
+    return norm, lib.minimum(most / (norm + 1e-6), dtype.type(1))
 
 
 def _norm(rows, p):

@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import math
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 
@@ -184,6 +185,8 @@ def array(obj, dtype=None, copy=True, order="K", subok=False, ndmin=0, blocking=
         if not all(isinstance(x, ndarray) for x in entries):
             raise TypeError("Implicit conversion to a NumPy array is not allowed.")
         obj = [x._host for x in entries]
+    if order in ("K", "A"):
+        order = "F" if isinstance(obj, np.ndarray) and obj.flags.fnc else "C"
     made = np.array(obj, dtype=dtype, order=order, ndmin=ndmin)
     supported(made.dtype)
     return device(made)
@@ -372,16 +375,35 @@ def nonzero(a):
     return device(np.nonzero(a._host))
 
 
+LINALG = ["ignore"]  # cupyx.errstate(linalg=...)
+
+
+@contextmanager
+def errstate(*, linalg):
+    """cupyx.errstate: under "raise" what cuSOLVER reports is looked at, for which the host waits."""
+    LINALG.append(linalg)
+    try:
+        yield
+    finally:
+        LINALG.pop()
+
+
 def linear_algebra(name, *arguments, **named):
-    """A function of cupy.linalg: no 16-bit types, and where NumPy raises for a singular matrix CuPy gives NaN."""
+    """A function of cupy.linalg: no 16-bit types, batches that are not stretched, and where NumPy raises for a singular
+    matrix NaN, unless `errstate` says "raise".
+    """
     given = [host(x) for x in arguments]
+    if name == "solve" and given[1].ndim != 1 and given[0].shape[:-1] != given[1].shape[:-1]:
+        raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
+    if LINALG[-1] == "raise":
+        waits(name)
     for x in given:
         if isinstance(x, np.ndarray) and x.dtype.itemsize == 2 and x.dtype.kind in "fV" and name != "norm":
             raise TypeError(f"unsupported dtype {x.dtype}")
     try:
         result = getattr(np.linalg, name)(*given, **named)
     except np.linalg.LinAlgError as fault:
-        if "ingular" not in str(fault) and "positive definite" not in str(fault):
+        if LINALG[-1] == "raise" or ("ingular" not in str(fault) and "positive definite" not in str(fault)):
             raise
         result = np.full(given[-1].shape, np.nan, given[-1].dtype)
     if name == "lstsq":

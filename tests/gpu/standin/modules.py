@@ -119,6 +119,7 @@ def build():
     for name, function in functions.special.items():
         setattr(special, name, function)
     cupyx.scipy, scipy.special = scipy, special
+    cupyx.errstate = functions.errstate
     cupyx.scatter_add = lambda a, slices, value: functions.ufuncs["add"].at(a, slices, value)
     modules = [cupy, linalg, lib, tricks, cuda, cupyx, scipy, special]
     return {module.__name__: module for module in modules}

@@ -209,6 +209,26 @@ def test_captured_training_equals_ordinary_training(driver, name):
     assert not np.allclose(first, last)  # it moves at all
 
 
+def test_attention_drops_other_weights_at_each_replay(driver):
+    shapes = (2, 2, 9, 8), (2, 2, 6, 8), (2, 2, 6, 8), (2, 2, 9, 8)
+    data = [np.random.default_rng(i).standard_normal(s).astype(np.float32) for i, s in enumerate(shapes)]
+
+    def run(wrap):
+        minigen.manual_seed(7)
+        tensors, g = [minigen.tensor(x, requires_grad=True) for x in data[:3]], minigen.tensor(data[3])
+
+        def step(g):
+            y = F.scaled_dot_product_attention(*tensors, dropout_p=0.3)
+            return [y, *minigen.autograd.grad(y, tensors, g)]
+
+        call = wrap(step)
+        return [[x.data.copy() for x in call(g)] for _ in range(6)]
+
+    want, got = run(lambda step: step), run(lambda step: GraphStep(step, driver=driver))
+    assert driver.launched == 4 and not np.allclose(want[-1][0], want[-2][0])
+    assert all(np.array_equal(a, b) for one, other in zip(got, want) for a, b in zip(one, other))
+
+
 def test_it_goes_on_as_ordinary_training_and_as_captured_training_again(driver):
     ordinary, captured = (
         Training(**CASES["adam, cosine, ema, clipping"]),
