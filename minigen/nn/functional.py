@@ -43,7 +43,7 @@ from ..ops.entropies import (
     nll_loss,
 )
 from ..ops.grids import affine_grid, grid_sample
-from ..ops.linear import bilinear, linear, linear_activation
+from ..ops.linear import bilinear, linear, linear_activation, linear_between
 from ..ops.losses import gaussian_nll_loss, huber_loss, l1_loss, mse_loss, poisson_nll_loss, smooth_l1_loss
 from ..ops.margins import (
     cosine_embedding_loss,

@@ -27,8 +27,15 @@ class Linear(Module):
             bound = 1 / math.sqrt(self.in_features) if self.in_features else 0.0
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, input, activation=None):
-        """`activation` ("gelu", say): of the result, in the same pass, as in functional.linear_activation."""
+    def forward(self, input, activation=None, norm=None, residual=None):
+        """`activation` ("gelu", say): of the result, in the same pass, as in functional.linear_activation.
+
+        norm        a LayerNorm that comes before
+        residual    what the result is added to; both as in functional.linear_between
+        """
+        if norm is not None or residual is not None:
+            norm = None if norm is None else (norm.weight, norm.bias, norm.eps)
+            return F.linear_between(input, self.weight, self.bias, activation, norm, residual)
         if activation is None:
             return F.linear(input, self.weight, self.bias)
         return F.linear_activation(input, self.weight, self.bias, activation)

@@ -71,6 +71,14 @@ def fused(name):
 
 def floating(name, *inputs):
     """Raise DtypeError unless the inputs are tensors of one floating type; of any, where autocast chooses it."""
+    first = getattr(inputs[0], "dtype", None)
+    for x in inputs:  # quickly: every layer asks, and almost always there is nothing to explain
+        dtype = getattr(x, "dtype", None)
+        if dtype is None or dtype.kind not in FLOATS or dtype is not first:
+            return _check_floating(name, inputs)
+
+
+def _check_floating(name, inputs):
     for x in inputs:
         expect(hasattr(x, "dtype"), f"{name}: takes a tensor", x, error=DtypeError, hint="write minigen.tensor(...)")
         expect(x.dtype.kind in FLOATS, f"{name}: takes floats", x, error=DtypeError, hint="write x.float()")
@@ -82,13 +90,13 @@ def floating(name, *inputs):
 # ReLU is its own definition: its rule is an op, too, so it needs no other for second derivatives.
 
 
-@op
+@op(elementwise=True)
 def _relu(x):
     family = kernels.find(x, "activations") if x.size > SMALL else None
     return xp(x).maximum(x, 0) if family is None else family.activation("relu", x)
 
 
-@op
+@op(elementwise=True)
 def _where_positive(x, gate):
     """x where the gate is positive, else 0: the gradient of relu, and its own."""
     family = kernels.find(x, "activations") if x.size > SMALL and gate.dtype == x.dtype else None

@@ -57,6 +57,8 @@ _slice.gradient(x=_slice_gradient)
 @op
 def _place(g, shape, index):
     """Zeros of `shape`, but g at x[index]: the adjoint of a slice, which never meets a place twice."""
+    if g.size == math.prod(shape) and not _backwards(index):  # x[:, :, None]: nothing was left out
+        return g.reshape(shape)
     lib = xp(g)
     if g.ndim == len(shape) and not g.flags.c_contiguous:
         y = lib.zeros_like(g, shape=shape)  # in the memory order of g: channels that are last stay so
@@ -67,6 +69,15 @@ def _place(g, shape, index):
 
 
 _place.gradient(g=lambda gg, index: _slice(gg, index))
+
+
+def _backwards(index):
+    """Whether a slice of the index goes from the end to the beginning."""
+    return any([type(i) is slice and i.step is not None and i.step < 0 for i in _entries(index)])
+
+
+def _entries(index):
+    return index if type(index) is tuple else (index,)
 
 
 @op

@@ -1,40 +1,75 @@
-"""Joining tensors and cutting them up: cat, stack, split, chunk, unbind."""
+"""Joining tensors and cutting them up: cat, stack, split, chunk, unbind.
+
+What is joined lies in memory in the order of its parts: channels that are last stay so. CuPy would lose that order, and
+each layer behind would copy it back.
+"""
 
 import functools
 import itertools
+import math
 
+import numpy as np
+
+from .. import kernels
 from ..autograd import Op, check_dim, op
 from ..autograd.modes import mode
 from ..device import FLOATS, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
-from ..tensor import reads, value
+from ..tensor import Tensor, reads, value
 from .shape import sizes
 
 
 @op
 def _cat(*xs, dim):
-    return xp(xs[0]).concatenate(xs, axis=dim)
+    lib = xp(xs[0])
+    if lib is np:  # which keeps the order of memory by itself
+        return np.concatenate(xs, axis=dim)
+    return _joined(lib, xs, dim, memory_order(xs[0]))
 
 
 @_cat.gradient
 def _(g, shapes, dim):
-    parts, start = [], 0
-    for shape in shapes:
-        stop = start + shape[dim]
-        parts.append(g[(slice(None),) * dim + (slice(start, stop),)])
-        start = stop
-    return parts
+    sizes = [shape[dim] for shape in shapes]
+    order = None if isinstance(g, Tensor) or type(g) is np.ndarray else memory_order(g)
+    if order is not None and math.prod([g.shape[i] for i in order[: order.index(dim)]]) > 1:  # parts would have gaps
+        family = kernels.find(g, "joining")
+        if family is not None:
+            back = sorted(range(g.ndim), key=order.__getitem__)
+            parts = family.cut(g.transpose(order), sizes, order.index(dim))
+            return [part.transpose(back) for part in parts]
+    before, stops = (slice(None),) * dim, itertools.accumulate(sizes)
+    return [g[(*before, slice(stop - size, stop))] for size, stop in zip(sizes, stops)]
 
 
 @op
-def _stack(*xs, dim):
-    return xp(xs[0]).stack(xs, axis=dim)
+def _stack(*xs, dim, order=None):
+    """order: of the result's dimensions in memory, or None."""
+    lib = xp(xs[0])
+    if order is None:
+        return lib.stack(xs, axis=dim)
+    return _joined(lib, [lib.expand_dims(x, dim) for x in xs], dim, order)
 
 
 @_stack.gradient
 def _(g, shapes, dim):
     before = (slice(None),) * dim
     return [g[(*before, i)] for i in range(len(shapes))]
+
+
+def memory_order(x):
+    """The dimensions of x from the one with the longest steps in memory to that with the shortest."""
+    if x.flags.c_contiguous:
+        return tuple(range(x.ndim))
+    return tuple(sorted(range(x.ndim), key=lambda i: (x.strides[i], x.shape[i] > 1), reverse=True))
+
+
+def _joined(lib, xs, dim, order):
+    """The arrays end to end along `dim`, in memory that has its dimensions in this order."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    xs, axis = [x.transpose(order) for x in xs], order.index(dim)
+    family = None if lib is np or len({x.dtype for x in xs}) > 1 else kernels.find(xs[0], "joining")
+    y = lib.concatenate(xs, axis=axis) if family is None else family.concatenate(xs, axis)
+    return y.transpose(back)
 
 
 def cat(tensors, dim=0):
@@ -125,14 +160,14 @@ def _splitter(outputs):
 
 @functools.lru_cache(maxsize=256)
 def _unbinder(outputs):
-    def unbind(x, dim):
+    def unbind(x, dim, order):
         before = (slice(None),) * dim
         slices = tuple([x[(*before, i, ...)] for i in range(outputs)])
         return slices if outputs > 1 else slices[0]
 
-    def gradient(gs, x_shape, dim):
+    def gradient(gs, x_shape, dim, order):
         gs = gs if outputs > 1 else (gs,)
-        return (_stack(*_missing(gs, lambda i: (*x_shape[:dim], *x_shape[dim + 1 :])), dim=dim),)
+        return (_stack(*_missing(gs, lambda i: (*x_shape[:dim], *x_shape[dim + 1 :])), dim=dim, order=order),)
 
     cut = Op(unbind, outputs=outputs)
     cut.gradient(gradient)
@@ -199,5 +234,6 @@ def unbind(x, dim=0):
     n = x.shape[dim]
     if n == 0:
         return ()
-    slices = _unbinder(n)(x, dim)
+    order = None if value(x).flags.c_contiguous else memory_order(value(x))  # in which its gradient shall lie
+    slices = _unbinder(n)(x, dim, order)
     return slices if n > 1 else (slices,)

@@ -3,6 +3,8 @@
 `linear` is its own definition: its gradients are products and a sum, which are ops. On arrays one kernel makes all
 three of them (kernels/cpu/linear.py).
 
+`linear_between` is what decoding asks of a layer: the norm before it, and the sum behind it, come along.
+
 `linear_activation` is fused on the GPU only. On the CPU it is its definition, the layer's kernel and the activation's:
 both are bound by arithmetic, and one pass took as long as two (2048 x 128 -> 512 and gelu: 697 us against 694; 512 x
 256 -> 1024: 667 against 670, two cores of a Zen 5).
@@ -12,16 +14,18 @@ import numpy as np
 
 from .. import kernels
 from ..autograd import op
+from ..autograd.modes import mode
 from ..device import FLOATS, is_array
 from ..errors import expect
 from ..tensor import Tensor, value
 from .activations import BEHIND, check_name, floating
 from .linalg import _matmul, _rows, _times
 from .linalg import matmul as _product
+from .normalization import layer_norm
 from .reduction import sum as _sum
 from .shape import broadcast_to, reshape
 
-__all__ = ["bilinear", "linear", "linear_activation"]
+__all__ = ["bilinear", "linear", "linear_activation", "linear_between"]
 
 SUMMED = 4096  # elements up to which NumPy sums as quickly as a kernel
 
@@ -67,6 +71,22 @@ def _(x, weight, bias, activation):
 
 
 @op
+def _linear_few(x, weight, bias, activation, norm_weight, norm_bias, eps, residual):
+    family = kernels.find(x, "linear_few")
+    if family is None:
+        return NotImplemented
+    return family.linear_few(x, weight, bias, activation, norm_weight, norm_bias, eps, residual)
+
+
+@_linear_few.definition
+def _(x, weight, bias, activation, norm_weight, norm_bias, eps, residual):
+    x = x if eps is None else layer_norm(x, x.shape[-1:], norm_weight, norm_bias, eps)
+    y = _linear(x, weight, bias)
+    y = y if activation is None else BEHIND[activation](y)
+    return y if residual is None else residual + y
+
+
+@op
 def _sum_leading(x):
     """The sum over all dimensions but the last."""
     small = type(x) is np.ndarray and x.size <= SUMMED
@@ -79,16 +99,15 @@ _sum_leading.gradient(x=lambda g, x_shape: broadcast_to(g, x_shape))
 
 def _ordinary(x, weight, bias):
     """Whether there is nothing to explain or to reshape: quickly, since programs call nothing as often as `linear`."""
-    return (
-        is_array(x)
-        and is_array(weight)
-        and x.ndim > 1
-        and weight.ndim == 2
-        and x.shape[-1] == weight.shape[1]
-        and x.dtype is weight.dtype
-        and x.dtype.kind in FLOATS
-        and (bias is None or (is_array(bias) and bias.shape == weight.shape[:1] and bias.dtype is x.dtype))
-    )
+    if not (is_array(x) and is_array(weight) and x.ndim > 1 and weight.ndim == 2 and x.shape[-1] == weight.shape[1]):
+        return False
+    dtype = x.dtype
+    if dtype.kind not in FLOATS or (bias is not None and not (is_array(bias) and bias.shape == weight.shape[:1])):
+        return False
+    if dtype is weight.dtype and (bias is None or bias.dtype is dtype):
+        return True
+    chosen = mode.autocast is not None  # what the types become
+    return chosen and weight.dtype.kind in FLOATS and (bias is None or bias.dtype.kind in FLOATS)
 
 
 def linear(input, weight, bias=None):
@@ -130,8 +149,36 @@ def linear_activation(input, weight, bias=None, activation="gelu"):
     """
     check_name("linear_activation", activation)
     if _ordinary(value(input), value(weight), value(bias)):
+        if kernels.find(value(input), "linear_activation") is None:
+            return BEHIND[activation](_linear(input, weight, bias))
         return _linear_activation(input, weight, bias, activation)
     return BEHIND[activation](_any_linear("linear_activation", input, weight, bias))
+
+
+def linear_between(input, weight, bias=None, activation=None, norm=None, residual=None):
+    """residual + an activation of the linear layer of a layer norm of x: a branch that joins a Transformer's stream.
+
+    norm        (weight, bias, eps) of a layer norm over x's last dimension, or None
+    residual    (..., out), or None
+
+    Of a few rows on the GPU, where no gradient is wanted, that is one launch (kernels/cuda/linear_few.py). Otherwise it
+    is one function after the other; activation and the rest are as for `linear_activation`.
+    """
+    norm_weight, norm_bias, eps = norm or (None, None, None)
+    if _is_few(input, weight, bias, norm_weight, norm_bias, residual):
+        return _linear_few(input, weight, bias, activation, norm_weight, norm_bias, eps, residual)
+    x = input if norm is None else layer_norm(input, input.shape[-1:], *norm)
+    y = linear(x, weight, bias) if activation is None else linear_activation(x, weight, bias, activation)
+    return y if residual is None else residual + y
+
+
+def _is_few(x, *others):
+    """Whether `_linear_few` has a kernel for these arrays, and no gradient is wanted."""
+    if mode.recording or mode.autocast is not None or type(value(x)) is np.ndarray:
+        return False
+    family, others = kernels.find(value(x), "linear_few"), [value(a) for a in others if a is not None]
+    one_type = all([is_array(a) and a.dtype == x.dtype for a in others])
+    return one_type and family is not None and others[0].ndim == 2 and family.takes(value(x), others[0])
 
 
 def bilinear(input1, input2, weight, bias=None):

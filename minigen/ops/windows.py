@@ -55,19 +55,20 @@ def window_count(name, size, kernel, stride, padding, dilation, ceil_mode=False)
     count = (-(-free // stride) if ceil_mode else free // stride) + 1
     if ceil_mode and (count - 1) * stride >= size + padding:
         count -= 1
-    expect(
-        count > 0,
-        f"{name}: a window of {span}"
-        + (f" ({kernel} dilated by {dilation})" if dilation > 1 else "")
-        + f" does not fit into {size}"
-        + (f" + 2 * {padding} of padding" if padding else ""),
-        error=ShapeError,
-    )
+    if count <= 0:
+        raise ShapeError(
+            f"{name}: a window of {span}"
+            + (f" ({kernel} dilated by {dilation})" if dilation > 1 else "")
+            + f" does not fit into {size}"
+            + (f" + 2 * {padding} of padding" if padding else "")
+        )
     return count
 
 
 def per_dim(name, what, value, dims, least=0):
     """`value`, one integer or one for each dimension, as a tuple of `dims` integers, none below `least`."""
+    if type(value) is int and value >= least:
+        return (value,) * dims
     given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     try:
         given = tuple([operator.index(n) for n in given])
@@ -75,27 +76,27 @@ def per_dim(name, what, value, dims, least=0):
         raise DtypeError(f"{name}: {what} is made of integers, got {value!r}") from None
     if len(given) == 1:
         given *= dims
-    expect(
-        len(given) == dims,
-        f"{name}: {what} is one integer" + (f", or {dims}, one for each dimension" if dims > 1 else ""),
-        value,
-        error=ArgumentError,
-    )
-    expect(min(given) >= least, f"{name}: {what} must be at least {least}, got {value}", error=ArgumentError)
+    if len(given) != dims:
+        rule = f"{name}: {what} is one integer" + (f", or {dims}, one for each dimension" if dims > 1 else "")
+        expect(False, rule, value, error=ArgumentError)
+    if min(given) < least:
+        raise ArgumentError(f"{name}: {what} must be at least {least}, got {value}")
     return given
 
 
 def batched(name, x, dims):
     """(x with a batch dimension, whether it had one): functions take (N, C, ...) and (C, ...) alike."""
+    if getattr(x, "ndim", None) == dims + 2:
+        return x, True
     expect(hasattr(x, "shape"), f"{name}: the input must be a tensor", x, error=DtypeError)
     places = ", ".join("DHW"[3 - dims :])
     expect(
-        x.ndim in (dims + 1, dims + 2),
+        x.ndim == dims + 1,
         f"{name}: the input must be (N, C, {places}) or (C, {places})",
         x,
         hint="did you mean x.unsqueeze(0), one channel?" if x.ndim == dims else None,
     )
-    return (x, True) if x.ndim == dims + 2 else (reshape(x, (1, *x.shape)), False)
+    return reshape(x, (1, *x.shape)), False
 
 
 def unbatched(y, had_batch):

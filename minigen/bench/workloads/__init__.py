@@ -37,6 +37,19 @@ def adam(library, model, lr=1e-3):
     return library.optim.Adam(model.parameters(), lr=lr)
 
 
+def activated(library, layer, x, activation):
+    """An activation of a layer as each library does it best: minigen's layers apply it, torch.compile joins the two.
+
+    activation: "relu", "silu" or "gelu_tanh"
+    """
+    if library.__name__ != "torch":
+        return layer(x, activation)
+    F = library.nn.functional
+    if activation == "gelu_tanh":
+        return F.gelu(layer(x), approximate="tanh")
+    return getattr(F, activation)(layer(x))
+
+
 def plain(step):
     """The step itself, not captured."""
     return step

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, plain, training, weights_into
+from . import SEED, activated, adam, plain, training, weights_into
 
 BATCH, CONTEXT, WIDTH, HEADS, LAYERS, SYMBOLS = 16, 128, 128, 4, 4, 65
 
@@ -23,7 +23,7 @@ def layer(library, width, heads):
             q, k, v = self.qkv(self.norm1(x)).reshape(B, T, 3, heads, D // heads).permute(2, 0, 3, 1, 4)
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.project(mixed.transpose(1, 2).reshape(B, T, D))
-            return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+            return x + self.down(activated(library, self.up, self.norm2(x), "gelu_tanh"))
 
     return Block
 

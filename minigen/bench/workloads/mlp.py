@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from . import SEED
+from . import SEED, activated
 from .setting import training
 
 
 def on_gpu(setting, batch=128, pixels=784, width=256, classes=10):
-    nn, F = setting.library.nn, setting.library.nn.functional
+    library = setting.library
+    nn, F = library.nn, library.nn.functional
 
     class Classifier(nn.Module):
         def __init__(self):
@@ -16,7 +17,8 @@ def on_gpu(setting, batch=128, pixels=784, width=256, classes=10):
             self.three = nn.Linear(width, classes)
 
         def forward(self, x, labels):
-            return F.cross_entropy(self.three(F.relu(self.two(F.relu(self.one(x))))), labels)
+            h = activated(library, self.one, x, "relu")
+            return F.cross_entropy(self.three(activated(library, self.two, h, "relu")), labels)
 
     model = setting.network(Classifier())
     random = np.random.default_rng(SEED + 1)

@@ -6,7 +6,8 @@
     setting.compile(mode="reduce-overhead")               # PyTorch only: from now on calls go to the compiled networks
     setting.reset()                                       # PyTorch only: weights and optimisers as at first, in place
 
-A workload's `on_gpu(setting, **sizes)` uses nothing else that depends on the side, so both run the same lines.
+A workload's `on_gpu(setting, **sizes)` uses nothing else that depends on the side but `activated` (workloads), so both
+run the same lines.
 """
 
 import contextlib

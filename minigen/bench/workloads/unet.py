@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from . import SEED
+from . import SEED, activated
 from .setting import training
 
 STEPS = 1000
@@ -27,8 +27,8 @@ def on_gpu(setting, batch=128, width=128, multiples=(1, 2, 2, 2), blocks=2, side
             self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
         def forward(self, x, t):
-            h = self.conv1(F.silu(self.norm1(x))) + self.time(F.silu(t))[:, :, None, None]
-            return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+            h = self.conv1(activated(library, self.norm1, x, "silu")) + self.time(F.silu(t))[:, :, None, None]
+            return self.skip(x) + self.conv2(activated(library, self.norm2, h, "silu"))
 
     class Attention(nn.Module):
         def __init__(self, width):
@@ -80,7 +80,7 @@ def on_gpu(setting, batch=128, width=128, multiples=(1, 2, 2, 2), blocks=2, side
             self.norm, self.head = nn.GroupNorm(groups, now, 1e-6), nn.Conv2d(now, 3, 3, padding=1)
 
         def forward(self, x, angles):
-            t = self.time2(F.silu(self.time1(library.cat([angles.sin(), angles.cos()], 1))))
+            t = self.time2(activated(library, self.time1, library.cat([angles.sin(), angles.cos()], 1), "silu"))
             h = self.stem(x)
             kept = [h]
             for block in self.down:
@@ -92,7 +92,7 @@ def on_gpu(setting, batch=128, width=128, multiples=(1, 2, 2, 2), blocks=2, side
                     h = block(library.cat([h, kept.pop()], 1), t)
                 else:
                     h = block(F.interpolate(h, scale_factor=2))
-            return self.head(F.silu(self.norm(h)))
+            return self.head(activated(library, self.norm, h, "silu"))
 
     model = setting.network(UNet())
     pictures = setting.put(np.random.default_rng(SEED + 1).standard_normal((batch, 3, side, side), dtype=np.float32))

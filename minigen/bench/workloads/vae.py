@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import SEED, adam, plain, training, weights_into
+from . import SEED, activated, adam, plain, training, weights_into
 
 BATCH, PIXELS, HIDDEN, LATENT = 128, 784, 400, 20
 
@@ -20,11 +20,11 @@ def network(library):
             self.pixels = nn.Linear(HIDDEN, PIXELS)
 
         def forward(self, x, noise):
-            h = F.relu(self.encoder(x))
+            h = activated(library, self.encoder, x, "relu")
             mean, log_variance = self.mean(h), self.log_variance(h)
             noise = library.randn_like(mean) if noise is None else noise
             z = mean + (0.5 * log_variance).exp() * noise
-            logits = self.pixels(F.relu(self.decoder(z)))
+            logits = self.pixels(activated(library, self.decoder, z, "relu"))
             reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
             kl = -0.5 * (1 + log_variance - mean * mean - log_variance.exp()).sum()
             return (reconstruction + kl) / x.shape[0]

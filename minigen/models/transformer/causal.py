@@ -94,7 +94,7 @@ class Reading:
     def layer(self, i, window=None):
         """The function of layer i's new keys and values that keeps them, and says what attention needs.
 
-        It returns keys, values, mask, causal, lengths: see SelfAttention in gpt.py.
+        It returns keys, values, mask, causal, None: see SelfAttention in gpt.py.
         """
         mask, causal = self.masks(window)
 

@@ -25,7 +25,6 @@ from ...device import xp
 from ...errors import ArgumentError, expect
 from ...nn import functional as F
 from ...nn.weight_map import WeightMap, transposed
-from ...ops.attention import attention_decode
 from ...published import Pretrained
 from ...tensor import Tensor, value, wrap
 from .activations import ACTIVATIONS, BEHIND
@@ -177,26 +176,28 @@ class SelfAttention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x, remember, weights=False):
+    def forward(self, x, remember, weights=False, norm=None):
         """x (N, T, n_embd) -> the same shape, and the weights (N, H, T, S) if asked for, else None.
 
+        norm       the layer norm before it, if x is a stream to which it adds what it finds
         remember   (this layer's keys, values) -> all that may be looked at, and by whom: keys, values (N, H, S, D), a
-                   mask to add to the scores or None, whether to be causal, and `lengths` (N,) or None: there is one
-                   query in each row, and it sees that many keys
+                   mask to add to the scores or None, whether to be causal, and None or `attend`, a function of the
+                   queries and the scale: where there is one query in each row, it stores key and value, and attends
         """
         N, T, D = x.shape
-        q, k, v = self.c_attn(x).reshape(N, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
-        k, v, mask, causal, lengths = remember(k, v)
+        q, k, v = self.c_attn(x, norm=norm).reshape(N, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        k, v, mask, causal, attend = remember(k, v)
         share = None
         if weights or self.written_out(x):
             share = attention_weights(q, k, mask, causal, self.scale, self.upcast)
             y = F.dropout(share, self.dropout, self.training) @ v
-        elif lengths is not None:
-            y = attention_decode(q, k, v, lengths, self.scale)
+        elif attend is not None:
+            y = attend(q, self.scale)
         else:
             dropout = self.dropout if self.training else 0.0
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=self.scale)
-        return self.resid_dropout(self.c_proj(y.transpose(1, 2).reshape(N, T, D))), share
+        y = y.transpose(1, 2).reshape(N, T, D)
+        return added(None if norm is None else x, self.c_proj, y, self.resid_dropout), share
 
     def written_out(self, x):
         """Whether scores and weights are held in memory, and not left to a kernel."""
@@ -213,9 +214,19 @@ class FeedForward(nn.Module):
         self.behind = BEHIND.get(config.activation_function)
         self.dropout = nn.Dropout(config.resid_pdrop)
 
-    def forward(self, x):
-        h = self.activation(self.c_fc(x)) if self.behind is None else self.c_fc(x, self.behind)
-        return self.dropout(self.c_proj(h))
+    def forward(self, x, norm=None):
+        """norm: the layer norm before it, if x is a stream to which it adds what it makes."""
+        h = self.c_fc(x, self.behind, norm)
+        h = self.activation(h) if self.behind is None else h
+        return added(None if norm is None else x, self.c_proj, h, self.dropout)
+
+
+def added(stream, layer, h, dropout):
+    """What a branch ends with: a layer, dropout of its result, and the sum with the stream, if there is one."""
+    if stream is None or (dropout.training and dropout.p > 0):
+        y = dropout(layer(h))
+        return y if stream is None else stream + y
+    return layer(h, residual=stream)
 
 
 class Block(nn.Module):
@@ -230,9 +241,8 @@ class Block(nn.Module):
 
     def forward(self, x, *attention):
         if self.norm_first:
-            found, weights = self.attn(self.ln_1(x), *attention)
-            x = x + found
-            return x + self.mlp(self.ln_2(x)), weights
+            x, weights = self.attn(x, *attention, norm=self.ln_1)
+            return self.mlp(x, norm=self.ln_2), weights
         found, weights = self.attn(x, *attention)
         x = self.ln_1(x + found)
         return self.ln_2(x + self.mlp(x)), weights

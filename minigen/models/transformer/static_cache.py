@@ -18,7 +18,7 @@ from ... import kernels
 from ...autograd import action, is_grad_enabled
 from ...device import library, to_device, xp
 from ...errors import ArgumentError, GradientError, expect
-from ...ops.attention import cache_write
+from ...ops.attention import attend_and_write, cache_write
 from ...tensor import value, wrap
 
 
@@ -118,15 +118,16 @@ class StaticReading:
     def layer(self, i, window=None):
         """The function of layer i's new keys and values that stores them, and says what attention needs.
 
-        It returns keys, values, mask, causal, lengths: see SelfAttention.
+        It returns keys, values, mask, causal, attend: see SelfAttention.
         """
 
         def remember(k, v):
             keys, values = self._room(i, k, v)
             self.state.masked |= window is not None
-            cache_write(keys, values, k.data, v.data, self.written)
             if self.single and window is None:
-                return wrap(keys), wrap(values), None, False, self.after
+                cache = keys, values, k, v, self.written, self.after
+                return k, v, None, False, lambda q, scale: attend_and_write(q, *cache, scale)
+            cache_write(keys, values, k.data, v.data, self.written)
             if self.state.length == 0 and not self.padded and window is None:
                 return k, v, None, True, None  # the first symbols: nothing else is there
             # Recorded once and replayed, one symbol's scores must have one size.

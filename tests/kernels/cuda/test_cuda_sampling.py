@@ -116,6 +116,14 @@ def test_repetition_penalty(on_gpu, dtype):
     assert np.array_equal(on_gpu(sampling.repetition_penalty, logits, ids[:, :0], 1.5), logits)
 
 
+def test_a_text_is_read_and_written_in_memory(on_gpu):
+    text = np.array([[3, -1, -1, -1], [5, 6, 7, -1], [-1, 2, -1, -1]])
+    np.testing.assert_array_equal(on_gpu(sampling.read_symbols, text, np.array([0])), [[3], [5], [0]])
+    text, place, _ = on_gpu.in_place(sampling.write_symbols, text, np.array([1]), np.array([9, 8, 4]))
+    np.testing.assert_array_equal(text, [[3, -1, 9, -1], [5, 6, 7, -1], [-1, 2, 4, -1]])
+    assert place.tolist() == [2]
+
+
 def test_strided_logits(on_gpu):
     logits = logits_of(5, 40)
     wide = np.repeat(logits, 2, axis=1)[:, ::2]
