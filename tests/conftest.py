@@ -11,7 +11,7 @@ import pytest
 import minigen
 from minigen.autograd import modes
 
-sys.path.append(str(Path(__file__).with_name("gpu")))  # which has the stand-in for CuPy
+sys.path.append(str(Path(__file__).with_name("gpu")))  # which has the stand-in for CuPy, and CuPy on host memory
 sys.path.append(str(Path(__file__).with_name("meanwhile")))
 import meanwhile
 import standin
@@ -25,6 +25,13 @@ def pytest_addoption(parser):
     parser.addoption(
         "--standin", action="store_true", help="run the tests with their tensors on the stand-in for CuPy (tests/gpu)"
     )
+    parser.addoption(
+        "--host",
+        nargs="?",
+        const="plain",
+        choices=("plain", "harsh", "hopper"),
+        help="run the tests marked gpu over CuPy itself on host memory (tests/gpu/host)",
+    )
     parser.addoption("--cases", default=None, help="a folder of parity cases to run instead of the bundled ones")
 
 
@@ -32,6 +39,12 @@ def pytest_configure(config):
     gc.disable()  # until the tests are there
     beside = meanwhile.Meanwhile()
     config.pluginmanager.register(beside, "meanwhile")
+    if config.getoption("--host"):
+        import host
+
+        if host.missing() is None:
+            folder = config.cache.mkdir("cupy_on_host")
+            config.pluginmanager.register(host.start(folder, config.getoption("--host")))
     chosen = config.args_source is not config.ArgsSource.TESTPATHS or config.option.keyword or config.option.markexpr
     if not chosen and not config.option.collectonly and minigen.kernels.enabled():
         beside.start(*meanwhile.KERNELS)
@@ -45,7 +58,11 @@ def pytest_collection_modifyitems(config, items):
         reasons["kernels"] = "is about kernels, and they are off"
     if importlib.util.find_spec("torch") is None:
         reasons["torch"] = "needs PyTorch: pip install torch"
-    card = minigen.cuda_available()
+    card, lacking = minigen.cuda_available(), None
+    if config.getoption("--host"):
+        import host
+
+        lacking = host.missing()
     for item in items:
         on_gpu = item.get_closest_marker("gpu") is not None  # not `in item.keywords`, which name the folder gpu, too
         chosen = on_gpu or "device" in getattr(getattr(item, "callspec", None), "params", ())
@@ -56,6 +73,8 @@ def pytest_collection_modifyitems(config, items):
                 why = "is about kernels, and the stand-in has none"
             if why is not None:
                 item.add_marker(pytest.mark.skip(reason=why))
+        if on_gpu and lacking is not None:
+            item.add_marker(pytest.mark.skip(reason=lacking))
         if not card and on_gpu:
             if CARD & {*item.path.parts}:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU and CuPy"))

@@ -3,13 +3,14 @@
 The engine asks in one place (`modes.autocast`, read by `Op.__call__`); outside all blocks that costs nothing. An
 argument is changed by the op `cast`, so the gradient comes back through it in the type of the tensor: a float32 weight
 gets a float32 gradient. A weight that is used several times in a block is cast once, and again only if it was written
-since.
+since. On the GPU an optimiser's parameters, which lie in one array, are cast all at once.
 """
 
 import contextlib
 
 from .. import kernels
 from ..autograd import modes
+from ..autograd.order import in_type
 from ..device import CPU, CUDA, FLOATS, device_of, is_array
 from ..errors import ArgumentError, describe
 from ..ops.casting import _cast
@@ -124,9 +125,22 @@ class _Region:
             freed = made.node is not None and made.node.edges is None  # a backward pass went through it
             if of is x and array is x.data and when == version and not freed:
                 return made
-        made = _cast(x, target, x.dtype)
+        made = _cast(x, target, x.dtype, self.among_others(x, target, version))
         self.cache[key] = x, x.data, version, made
         return made
+
+    def among_others(self, x, target, version):
+        """x in the type `target` as a view of all its optimiser's parameters, cast in one launch; None on the CPU."""
+        whole = owner(x.data)
+        if x.buffer is None or device_of(whole) == CPU or whole.ndim != 1 or not x.data.flags.c_contiguous:
+            return None
+        key = id(whole), target
+        of, when, cast = self.cache.get(key, (None, None, None))
+        if of is not whole or when != version:
+            cast = in_type(whole, target)
+            self.cache[key] = whole, version, cast
+        first = (x.data.data.ptr - whole.data.ptr) // whole.itemsize
+        return cast[first : first + x.data.size].reshape(x.shape)
 
     def defined(self, op, args):
         """What the op's definition gives. The ops inside follow the policy where it names this op, else its type."""

@@ -15,8 +15,8 @@ from ..tensor import Tensor, bool_, float16, float32, float64, int8, int16, int3
 
 
 @op
-def _cast(x, dtype, before):
-    return in_type(x, dtype)
+def _cast(x, dtype, before, done=None):  # done: an array that is x in that type already
+    return in_type(x, dtype) if done is None else done
 
 
 _cast.gradient(x=lambda g, dtype, before: g if g.dtype == before else _cast(g, before, g.dtype))

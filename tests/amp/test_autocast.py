@@ -269,10 +269,10 @@ def casts(monkeypatch):
     """The shapes of what was cast to 16 bits."""
     seen, forward = [], _cast.forward
 
-    def cast(x, dtype, before):
+    def cast(x, dtype, before, done):
         if dtype == HALF:
             seen.append(x.shape)
-        return forward(x, dtype, before)
+        return forward(x, dtype, before, done)
 
     monkeypatch.setattr(_cast, "forward", cast)
     return seen

@@ -8,8 +8,8 @@ import pytest
 import standin
 
 import minigen
-from minigen import Tensor, amp, kernels, nn, no_grad
-from minigen.kernels.cuda import attention_wide, linear_activation, linear_few
+from minigen import Tensor, amp, kernels, nn, no_grad, optim
+from minigen.kernels.cuda import arithmetic, attention_wide, linear_activation, linear_few
 from minigen.models.transformer.gpt import GPT
 from minigen.nn import functional as F
 from minigen.ops import attention, linear
@@ -147,3 +147,46 @@ def test_a_layer_has_its_activation_in_the_same_pass_whatever_autocast_is_given(
         patch.setattr(linear_activation, "linear_activation", lambda *given: asked.append(given) or (given[0], None))
         layer(x, "gelu")
     assert [given[0].dtype for given in asked] == [np.float16] and asked[0][1].dtype == np.float16
+
+
+def test_an_optimiser_s_weights_are_cast_in_one_launch(launched, monkeypatch):
+    """And again where they were written: by a step, or by hand within the block."""
+    pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
+    counted = []
+    convert = arithmetic.convert
+    monkeypatch.setattr(arithmetic, "convert", lambda x, dtype: counted.append(x.shape) or convert(x, dtype))
+    minigen.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3)).to("cuda")
+    loose = nn.Linear(3, 3).to("cuda")
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    x = minigen.tensor(drawn(4, 5), device="cuda")
+    parameters = [*model.parameters(), *loose.parameters()]
+
+    def loss():
+        return loose(model(x)).float().square().mean()
+
+    def check():
+        """The gradients are those of the weights rounded to 16 bits."""
+        found = [host(p.grad) for p in parameters]
+        for p in parameters:
+            p.grad = None
+        loss().backward()
+        for one, p in zip(found, parameters):
+            np.testing.assert_allclose(one, host(p.grad), rtol=0.1, atol=0.05 * abs(host(p.grad)).max())
+
+    for _ in range(3):
+        counted.clear()
+        with amp.autocast("bfloat16"):
+            value = loss()
+        whole = [shape for shape in counted if len(shape) == 1 and shape[0] > 50]
+        assert len(whole) == 1 and sorted(set(counted) - {(4, 5), (4, 3), *whole}) == [(3,), (3, 3)]
+        value.backward()
+        check()
+        optimizer.step()
+        optimizer.zero_grad(), loose.zero_grad()
+    with amp.autocast("bfloat16"), no_grad():
+        one = host(loss())
+        model[0].weight.mul_(2.0), model[0].bias.mul_(2.0), model[2].weight.mul_(0.5)
+        np.testing.assert_allclose(host(loss()), one, rtol=0.02)
+        model[2].weight.mul_(0.0), model[2].bias.mul_(0.0), loose.bias.mul_(0.0)
+        assert host(loss()) == 0
