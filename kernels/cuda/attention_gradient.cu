@@ -6,6 +6,8 @@
 //   attention_gradient_queries   a block has some queries and streams the keys: dq, inner, and dS where it is wanted
 //   attention_gradient_keys      a block has some keys and streams the queries of all heads that share them: dk, dv
 //
+// side: 1, or 3 where dq, dk and dv are one array (B, T, 3, H, D), which is then given three times.
+//
 // Floor: 10 T S D operations a head (half of that if causal). Here they are 14, since both kernels make the scores and
 // dP: the price of sums in a fixed order without atomics, and without room for partial ones. The second kernel has as
 // many blocks as there are heads of keys times tiles, which is few where many queries' heads share one. Everything else
@@ -20,7 +22,7 @@ constexpr int HELD = BY_PAIRS ? 0 : ROWS * PITCH;  // each of the two left sides
 constexpr bool CROWDED = BY_PAIRS && DIM > 96;     // two sums, of keys and of values: one left side stays in memory
 
 KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v, const T* y, const T* mask,
-                                  const float* logs, float* inner, T* dq, T* dmask, DROP_NUMBERS, i64 heads,
+                                  const float* logs, float* inner, T* dq, T* dmask, i64 side, DROP_NUMBERS, i64 heads,
                                   i64 groups, i64 queries, i64 keys, i64 D, i64 E, float scale, i64 causal,
                                   STRIDES(q, t), STRIDES(k, s), STRIDES(v, s), STRIDES(g, t), STRIDES(y, t),
                                   MARKS_STRIDES) {
@@ -86,11 +88,11 @@ KERNEL attention_gradient_queries(const T* g, const T* q, const T* k, const T* v
             });
         mix(sum, w, tile(stage, 0));
     });
-    put(dq + (b * queries * heads + h) * D, heads * D, own, queries, D, sum, scale, scale);
+    put(dq + (b * queries * side * heads + h) * D, side * heads * D, own, queries, D, sum, scale, scale);
 }
 
 KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, const T* mask, const float* logs,
-                               const float* inner, T* dk, T* dv, DROP_NUMBERS, i64 heads, i64 groups, i64 queries,
+                               const float* inner, T* dk, T* dv, i64 side, DROP_NUMBERS, i64 heads, i64 groups, i64 queries,
                                i64 keys, i64 D, i64 E, float scale, i64 causal, STRIDES(q, t),
                                STRIDES(k, s), STRIDES(v, s), STRIDES(g, t), MARKS_STRIDES) {
     constexpr int N = QUERY_TILE / 8;
@@ -152,6 +154,6 @@ KERNEL attention_gradient_keys(const T* g, const T* q, const T* k, const T* v, c
         mix(sum_v, w, tile(stage, 1));
         mix(sum, d, tile(stage, 0));
     });
-    put(dk + (b * keys * groups + group) * D, groups * D, own, keys, D, sum, scale, scale);
-    put(dv + (b * keys * groups + group) * E, groups * E, own, keys, E, sum_v, 1, 1);
+    put(dk + ((b * keys * side + side / 2) * groups + group) * D, side * groups * D, own, keys, D, sum, scale, scale);
+    put(dv + ((b * keys * side + side - 1) * groups + group) * E, side * groups * E, own, keys, E, sum_v, 1, 1);
 }

@@ -13,9 +13,9 @@ import numpy as np
 from .. import kernels
 from ..autograd import Op, check_dim, op
 from ..autograd.modes import mode
-from ..device import FLOATS, xp
+from ..device import FLOATS, is_array, xp
 from ..errors import ArgumentError, DtypeError, ShapeError, describe, expect
-from ..tensor import Tensor, reads, value
+from ..tensor import Tensor, owner, reads, value
 from .shape import sizes
 
 
@@ -61,6 +61,22 @@ def memory_order(x):
     if x.flags.c_contiguous:
         return tuple(range(x.ndim))
     return tuple(sorted(range(x.ndim), key=lambda i: (x.strides[i], x.shape[i] > 1), reverse=True))
+
+
+def _as_one(xs, dim):
+    """The arrays of CuPy stacked along `dim`, as a view, if they are slices of one in equal steps; else None."""
+    first = xs[0]
+    if len(xs) < 2 or any([type(x) is not type(first) or not is_array(x) for x in xs]) or type(first) is np.ndarray:
+        return None
+    alike = all([x.shape == first.shape and x.strides == first.strides and x.dtype == first.dtype for x in xs])
+    if not alike or any([owner(x) is not owner(first) for x in xs]):
+        return None
+    step = xs[1].data.ptr - first.data.ptr
+    if step <= 0 or any([x.data.ptr != first.data.ptr + i * step for i, x in enumerate(xs)]):
+        return None
+    shape = *first.shape[:dim], len(xs), *first.shape[dim:]
+    strides = *first.strides[:dim], step, *first.strides[dim:]
+    return xp(first).lib.stride_tricks.as_strided(first, shape, strides)
 
 
 def _joined(lib, xs, dim, order):
@@ -167,7 +183,11 @@ def _unbinder(outputs):
 
     def gradient(gs, x_shape, dim, order):
         gs = gs if outputs > 1 else (gs,)
-        return (_stack(*_missing(gs, lambda i: (*x_shape[:dim], *x_shape[dim + 1 :])), dim=dim, order=order),)
+        joined = _as_one(gs, dim)
+        if joined is None:
+            gs = _missing(gs, lambda i: (*x_shape[:dim], *x_shape[dim + 1 :]))
+            joined = _stack(*gs, dim=dim, order=order)
+        return (joined,)
 
     cut = Op(unbind, outputs=outputs)
     cut.gradient(gradient)

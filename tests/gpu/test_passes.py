@@ -71,6 +71,22 @@ def test_the_gradient_of_queries_keys_and_values_lies_as_they_did(launched):
     assert found.data.transpose(1, 3, 0, 2, 4).flags.c_contiguous  # as `parts`: reshaping it to x copies nothing
 
 
+def test_one_layer_s_queries_keys_and_values_have_gradients_that_need_no_joining(launched):
+    x, weight = on_card(drawn(2, 5, 8)), on_card(drawn(24, 8))
+    q, k, v = F.linear(x, weight).reshape(2, 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    g = on_card(drawn(2, 2, 5, 4))
+    y.backward(g)
+    found = host(x.grad), host(weight.grad)
+    assert ("attention_gradient.cu", "attention_gradient_keys") in launched
+    assert ("joining.cu", "join_rows") not in launched
+    x.grad = weight.grad = None
+    q, k, v = (F.linear(x, weight[8 * i : 8 * i + 8]).reshape(2, 5, 2, 4).transpose(1, 2) for i in range(3))
+    F.scaled_dot_product_attention(q, k, v, is_causal=True).backward(g)
+    for one, other in zip(found, (x, weight)):
+        np.testing.assert_allclose(one, host(other.grad), rtol=1e-5, atol=1e-5)
+
+
 def test_wide_heads_have_kernels_where_nothing_is_masked(launched, monkeypatch):
     asked = []
     monkeypatch.setattr(attention_wide, "attention", lambda q, k, v, scale: asked.append(q.shape) or (v, None))
