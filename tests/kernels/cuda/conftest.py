@@ -66,3 +66,9 @@ def dtype(request):
     if request.param == "bfloat16":
         return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes").bfloat16)
     return np.dtype(request.param)
+
+
+@pytest.fixture(params=[pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
+def half(request):
+    """A 16-bit type."""
+    return np.dtype(request.param if request.param == "float16" else pytest.importorskip("ml_dtypes").bfloat16)

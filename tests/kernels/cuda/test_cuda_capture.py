@@ -390,6 +390,26 @@ def test_gradients_are_gathered_over_calls_and_dropped_between(driver, monkeypat
     assert min(every, 2) <= len(*captured.graphs.values()) <= MOST and driver.launched >= 8
 
 
+def test_a_weight_of_no_module_that_is_frozen_is_captured_anew(driver, monkeypatch):
+    Arrivals(driver, monkeypatch)
+    draw = np.random.default_rng(0).standard_normal
+    one, two = (nn.Parameter(draw(shape).astype(np.float32)) for shape in ((6, 6), (5, 6)))
+    x, target, share = arguments(batch=7)
+
+    def step(x, target, share):
+        one.grad = two.grad = None
+        F.cross_entropy(F.linear(F.linear(x, one), two), target, reduction="none").backward(share)
+
+    captured = GraphStep(step, driver=driver)
+    for _ in range(4):
+        captured(x, target, share)
+    assert one.grad is not None and driver.launched == 2
+    one.requires_grad_(False)
+    for launched in (2, 2, 3, 4):
+        captured(x, target, share)
+        assert one.grad is None and two.grad is not None and driver.launched == launched
+
+
 def test_the_result_is_the_same_memory_at_each_call(driver):
     training = Training(lambda p: optim.SGD(p, lr=0.1))
     step = GraphStep(training.step, driver=driver)

@@ -100,12 +100,6 @@ def source():
     return made
 
 
-@pytest.fixture(params=[pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
-def half(request):
-    """A 16-bit type."""
-    return np.dtype(request.param if request.param == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
-
-
 def draw(*shape, dtype=F, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
