@@ -15,13 +15,12 @@ them, each is a loop over the taps, in which a tap multiplies the slice of x tha
 
 import math
 
-import numpy as np
-
 from .. import kernels
 from ..autograd import op
 from ..device import xp
 from ..errors import ArgumentError, ShapeError, expect
 from ..tensor import Tensor
+from .linalg import _product
 from .padding import pad
 from .shape import expand, reshape
 from .windows import Window, batched, floating, per_dim, taps, unbatched, window_count
@@ -35,7 +34,7 @@ def _convolve(x, weight, bias, size, window):
         return family.convolve(x, weight, bias, size, window)
     z = xp(x).zeros((x.shape[0], weight.shape[0], *size), x.dtype)
     for tap, reached, seen in taps(weight.shape[2:], size, x.shape[2:], window):
-        product = _times(_grouped(weight[tap], window.groups), _grouped(x[seen], window.groups))
+        product = _product(_grouped(weight[tap], window.groups), _grouped(x[seen], window.groups))
         z[reached] += product.reshape(z[reached].shape)
     return z if bias is None else z + bias.reshape(-1, *[1] * len(size))
 
@@ -48,7 +47,7 @@ def _spread(z, weight, bias, size, window):
         return family.spread(z, weight, bias, size, window)
     x = xp(z).zeros((z.shape[0], weight.shape[1] * window.groups, *size), z.dtype)
     for tap, reached, seen in taps(weight.shape[2:], z.shape[2:], size, window):
-        product = _times(_grouped(weight[tap], window.groups).swapaxes(-1, -2), _grouped(z[reached], window.groups))
+        product = _product(_grouped(weight[tap], window.groups).swapaxes(-1, -2), _grouped(z[reached], window.groups))
         x[seen] += product.reshape(x[seen].shape)
     return x if bias is None else x + bias.reshape(-1, *[1] * len(size))
 
@@ -62,7 +61,7 @@ def _correlate(x, z, size, window):
     groups, O, C = window.groups, z.shape[1], x.shape[1]
     weight = xp(x).zeros((O, C // groups, *size), x.dtype)
     for tap, reached, seen in taps(size, z.shape[2:], x.shape[2:], window):
-        products = _times(_grouped(z[reached], groups), _grouped(x[seen], groups).swapaxes(-1, -2))
+        products = _product(_grouped(z[reached], groups), _grouped(x[seen], groups).swapaxes(-1, -2))
         weight[tap] = products.sum(0).reshape(O, C // groups)
     return weight
 
@@ -101,13 +100,6 @@ _sum_positions.gradient(z=lambda g, z_shape: expand(reshape(g, (-1, *[1] * (len(
 def _family(x, other, size):
     """The kernels for x, unless something is empty."""
     return None if x.size == 0 or other.size == 0 or 0 in size else kernels.find(x, "conv")
-
-
-def _times(a, b):
-    """a @ b, stacks of matrices. CuPy multiplies none of bfloat16: that product is made in float32."""
-    if xp(a) is not np and a.dtype.name == "bfloat16":
-        return (a.astype(np.float32) @ b.astype(np.float32)).astype(a.dtype)
-    return a @ b
 
 
 def _grouped(x, groups):
